@@ -1,0 +1,78 @@
+"""The ClientApp: what a node does with a query and with a round of training."""
+
+import resource
+import time
+import zlib
+
+import torch
+from flwr.app import (
+    ArrayRecord,
+    ConfigRecord,
+    Context,
+    Message,
+    MetricRecord,
+    RecordDict,
+)
+from flwr.clientapp import ClientApp
+
+from client_app.capacity import capacity
+from client_app.recordings import recordings
+from client_app.training import train
+from efmodel.evaluation import score
+from efmodel.model import EarlyExitForCTC
+from efmodel.payload import blueprint
+from efmodel.settings import Settings
+
+app = ClientApp()
+
+
+@app.query()
+def query(message: Message, context: Context) -> Message:
+    """Answer the server's first question: how deep can this node train, and what is its name."""
+    settings = Settings.from_run_config(context.run_config)
+    config, _ = blueprint(message.content["config"])
+    answer = ConfigRecord({"capacity": capacity(context, settings, config.num_exits)})
+    if "partition-id" in context.node_config:
+        answer["name"] = f"partition {context.node_config['partition-id']}"
+    return Message(RecordDict({"config": answer}), reply_to=message)
+
+
+@app.train()
+def train_round(message: Message, context: Context) -> Message:
+    """Test the model received on the held-out utterances, train it, send back what was trained."""
+    began = time.monotonic()
+    settings = Settings.from_run_config(context.run_config)
+    request = message.content["config"]
+    config, tokenizer = blueprint(request)
+    train_on, held_out, skipped = recordings(context, settings, config, tokenizer)
+
+    model = EarlyExitForCTC(config.cut(int(request["capacity"])))
+    model.load_state_dict(message.content["arrays"].to_torch_state_dict())
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+    scores = score(model, held_out, tokenizer, settings.batch_seconds)
+    losses = train(model, train_on, settings, _seed(context, settings, request["server-round"]))
+    metrics = MetricRecord(
+        {
+            "num-examples": len(train_on),
+            "seconds": sum(utterance.seconds for utterance in train_on),
+            "skipped": skipped,
+            "train-loss": losses,
+            "wall-seconds": time.monotonic() - began,
+            "peak-memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,  # bytes
+        }
+    )
+    if scores:
+        metrics["loss"] = [exit.loss for exit in scores]
+        metrics["word-errors"] = [exit.word_errors for exit in scores]
+        metrics["character-errors"] = [exit.character_errors for exit in scores]
+        metrics["words"] = scores[0].words
+        metrics["characters"] = scores[0].characters
+    arrays = ArrayRecord(model.state_dict())
+    return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
+
+
+def _seed(context: Context, settings: Settings, server_round: int) -> int:
+    """Return a seed of its own for each node and round, the same whenever the run is repeated."""
+    node = context.node_config.get("partition-id", context.node_id)
+    return zlib.crc32(f"{settings.seed} {node} {server_round}".encode())

@@ -1,0 +1,40 @@
+"""The local training loop."""
+
+import torch
+from torch.optim import AdamW
+
+from efmodel.batching import batches
+from efmodel.model import EarlyExitForCTC
+from efmodel.settings import Settings
+from efmodel.utterances import Utterance, collate
+
+MAX_GRADIENT_NORM = 1.0
+
+
+def train(
+    model: EarlyExitForCTC, utterances: list[Utterance], settings: Settings, seed: int
+) -> list[float]:
+    """Train all exits of ``model`` in place; return the last epoch's mean loss per exit.
+
+    A new optimizer every time: its state belongs to no one model once replies are averaged.
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss is no longer finite; nothing that comes of it is worth sending.
+    """
+    torch.manual_seed(seed)  # dropout
+    optimizer = AdamW(model.parameters(), lr=settings.lr)
+    model.train()
+    for epoch in range(settings.local_epochs):
+        losses = torch.zeros(model.config.num_exits)
+        for batch in batches(utterances, settings.batch_seconds, seed + epoch):
+            output = model(**{k: v.to(model.device) for k, v in collate(batch).items()})
+            if not torch.isfinite(output.loss):
+                raise FloatingPointError(f"epoch {epoch + 1}: found a loss of {output.loss}")
+            optimizer.zero_grad()
+            output.loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
+            optimizer.step()
+            losses += output.losses.detach().cpu() * len(batch)
+    return (losses / len(utterances)).tolist()

@@ -1,0 +1,118 @@
+"""Sizes of an early-exit model, and the presets that have a name."""
+
+from typing import Any, Literal
+
+from transformers import Wav2Vec2Config
+
+EXIT_LOSSES = ("mean", "sum", "last", "weighted")
+SAMPLE_RATE = 16_000  # Hz, of every waveform inside the project
+HOP = 160  # samples between mel frames: 10 ms, so 100 mel frames a second
+
+
+class EarlyExitConfig(Wav2Vec2Config):
+    """Configuration of :class:`efmodel.EarlyExitForCTC`.
+
+    All that wav2vec2's own configuration has (``hidden_size``, ``num_attention_heads``, dropouts,
+    ``conv_dim`` ...), and:
+
+    Attributes
+    ----------
+    frontend : {"mel", "waveform"}
+        80 log-mel bands and 4x convolutional subsampling (40 ms a frame), or wav2vec2's
+        convolutional feature encoder on the waveform (20 ms a frame).
+    layer_type : {"transformer"}
+        The encoder layers.
+    exit_layers : list of int
+        ``exit_layers[e - 1]`` is the encoder layer (from 1) after which exit ``e`` stands;
+        ascending, the last one is ``num_hidden_layers``: no layer lies behind the deepest exit.
+    exit_loss : {"mean", "sum", "last", "weighted"}
+        How the exits' CTC losses become one; see :mod:`efmodel.loss`.
+    num_mel_bins : int
+        Bands of the mel front end.
+    """
+
+    model_type = "early-exit-ctc"
+
+    frontend: Literal["mel", "waveform"] = "mel"
+    layer_type: Literal["transformer"] = "transformer"
+    exit_layers: list[int] | tuple[int, ...] = (2, 4, 6, 8, 10, 12)
+    exit_loss: Literal["mean", "sum", "last", "weighted"] = "mean"
+    num_mel_bins: int = 80
+
+    # Dropping whole layers at random would leave some exits of a step without a gradient.
+    layerdrop: float | int = 0.0
+    do_stable_layer_norm: bool = True
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.frontend == "mel":  # the paper's 4x subsampling: two convolutions of stride 2
+            self.conv_dim = [self.hidden_size, self.hidden_size]
+            self.conv_kernel, self.conv_stride = [3, 3], [2, 2]
+        super().__post_init__(**kwargs)
+        self.exit_layers = [int(layer) for layer in self.exit_layers]
+        self._check_exits()
+
+    def _check_exits(self) -> None:
+        layers = list(self.exit_layers)
+        if not layers or layers != sorted(set(layers)) or layers[0] < 1:
+            raise ValueError(
+                f"exit_layers: found {layers}, wanted ascending layer numbers from 1 upwards"
+            )
+        if layers[-1] != self.num_hidden_layers:
+            raise ValueError(
+                f"exit_layers: the deepest exit stands after layer {layers[-1]}, wanted after the "
+                f"last layer, num_hidden_layers = {self.num_hidden_layers}"
+            )
+
+    @property
+    def num_exits(self) -> int:
+        """E, the number of exits."""
+        return len(self.exit_layers)
+
+    def num_frames(self, num_samples: int) -> int:
+        """Return how many encoder frames a waveform of ``num_samples`` at 16 kHz becomes."""
+        frames = num_samples // HOP + 1 if self.frontend == "mel" else num_samples
+        for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
+            padding = 2 * (kernel // 2) if self.frontend == "mel" else 0
+            frames = max(0, (frames + padding - kernel) // stride + 1)
+        return frames
+
+    def cut(self, exit: int) -> "EarlyExitConfig":
+        """Return the configuration of the model cut at ``exit`` (from 1).
+
+        Raises
+        ------
+        ValueError
+            If the model has no such exit.
+        """
+        if not 1 <= exit <= self.num_exits:
+            raise ValueError(f"exit: found {exit}, wanted 1 to {self.num_exits}")
+        sizes = self.to_dict()
+        sizes["exit_layers"] = list(self.exit_layers[:exit])
+        sizes["num_hidden_layers"] = self.exit_layers[exit - 1]
+        return EarlyExitConfig.from_dict(sizes)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # About 1.9 M parameters: learns the sample within minutes on two CPU cores.
+    "tiny": {
+        "frontend": "mel",
+        "hidden_size": 144,
+        "num_attention_heads": 4,
+        "intermediate_size": 576,
+        "num_hidden_layers": 6,
+        "exit_layers": [2, 4, 6],
+    },
+}
+
+
+def preset(name: str, **changes: Any) -> EarlyExitConfig:
+    """Return the preset of that name, with ``changes`` applied.
+
+    Raises
+    ------
+    ValueError
+        If there is no such preset.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"model: found {name!r}, wanted one of {sorted(PRESETS)} or a folder")
+    return EarlyExitConfig(**{**PRESETS[name], **changes})

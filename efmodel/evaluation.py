@@ -1,0 +1,84 @@
+"""Loss, WER and CER of a model at every exit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import Wav2Vec2CTCTokenizer
+
+from efmodel import text
+from efmodel.batching import batches
+from efmodel.metrics import CharacterErrorRate, WordErrorRate
+from efmodel.model import EarlyExitForCTC
+from efmodel.utterances import Utterance, collate
+
+
+@dataclass(frozen=True)
+class ExitScore:
+    """How one exit did: mean CTC loss per utterance, and edit counts against their references."""
+
+    loss: float
+    word_errors: int
+    words: int
+    character_errors: int
+    characters: int
+
+    @property
+    def wer(self) -> float:
+        """Word error rate, as a share."""
+        return self.word_errors / self.words
+
+    @property
+    def cer(self) -> float:
+        """Character error rate, as a share."""
+        return self.character_errors / self.characters
+
+
+@torch.no_grad()
+def transcribe(
+    model: EarlyExitForCTC,
+    utterances: Sequence[Utterance],
+    tokenizer: Wav2Vec2CTCTokenizer,
+    batch_seconds: float,
+) -> tuple[list[list[str]], list[float], list[Utterance]]:
+    """Return the words per exit and utterance, the mean loss per exit, the utterances' order."""
+    was_training = model.training
+    model.eval()
+    words: list[list[str]] = [[] for _ in range(model.config.num_exits)]
+    losses = torch.zeros(model.config.num_exits)
+    order: list[Utterance] = []
+    for batch in batches(utterances, batch_seconds, seed=0):
+        output = model(**{k: v.to(model.device) for k, v in collate(batch).items()})
+        losses += output.losses.cpu() * len(batch)
+        for heard, logits in zip(words, output.logits, strict=True):
+            heard += text.decode_greedily(logits, output.lengths, tokenizer)
+        order += batch
+    model.train(was_training)
+    return words, (losses / max(1, len(order))).tolist(), order
+
+
+def score(
+    model: EarlyExitForCTC,
+    utterances: Sequence[Utterance],
+    tokenizer: Wav2Vec2CTCTokenizer,
+    batch_seconds: float,
+) -> list[ExitScore]:
+    """Return each exit's score on the utterances, shallow to deep; none if there are none."""
+    if not utterances:
+        return []
+    words, losses, order = transcribe(model, utterances, tokenizer, batch_seconds)
+    references = [utterance.text for utterance in order]
+    scores = []
+    for heard, loss in zip(words, losses, strict=True):
+        by_word = WordErrorRate().compute(predictions=heard, references=references)
+        by_character = CharacterErrorRate().compute(predictions=heard, references=references)
+        scores.append(
+            ExitScore(
+                loss=loss,
+                word_errors=by_word["errors"],
+                words=by_word["words"],
+                character_errors=by_character["errors"],
+                characters=by_character["characters"],
+            )
+        )
+    return scores

@@ -1,0 +1,55 @@
+"""Sending a round's messages and taking in the replies one by one, counting bytes."""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+FIRST_POLL = 0.05  # seconds; simulated clients answer fast
+SLOWEST_POLL = 3.0  # seconds; devices take minutes, and the server has better things to do
+
+
+@dataclass
+class Traffic:
+    """Bytes of tensors that went to the nodes and came back."""
+
+    down: int = 0
+    up: int = 0
+    sent: int = 0  # messages
+
+
+def tensor_bytes(message: Message) -> int:
+    """Return the bytes of all tensors in a message; an error carries none."""
+    if message.has_error():
+        return 0
+    records = message.content.array_records.values()
+    return sum(len(array.data) for record in records for array in record.values())
+
+
+def exchange(
+    grid: Grid, messages: Iterable[Message], timeout: float, traffic: Traffic
+) -> Iterator[Message]:
+    """Send the messages and yield each reply as it arrives, until all came or ``timeout`` s passed.
+
+    Polls ever more slowly while nothing comes, at once again when something does.
+    """
+    messages = list(messages)
+    traffic.sent = len(messages)
+    traffic.down = sum(tensor_bytes(message) for message in messages)
+    deadline = time.monotonic() + timeout
+    waiting = set(grid.push_messages(messages))
+    del messages
+    pause = FIRST_POLL
+    while waiting and time.monotonic() < deadline:
+        replies = list(grid.pull_messages(waiting))
+        for reply in replies:
+            waiting.discard(reply.metadata.reply_to_message_id)
+            traffic.up += tensor_bytes(reply)
+            yield reply
+        if replies:
+            pause = FIRST_POLL
+        else:
+            time.sleep(pause)
+            pause = min(pause * 1.3, SLOWEST_POLL)

@@ -1,0 +1,130 @@
+"""The rounds of a run: configure, exchange, aggregate, evaluate, write down."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from logging import INFO
+from typing import Any
+
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
+from flwr.common import log
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from efmodel.evaluation import ExitScore
+from efmodel.settings import Settings
+from server_app.exchange import Traffic, exchange
+from server_app.run_folder import RunFolder
+from server_app.strategy.round_report import RoundReport
+
+MAX_FAILED_ROUNDS = 3  # in a row, before the run gives up
+
+Evaluate = Callable[[ArrayRecord], list[ExitScore]]
+
+
+class RunFailedError(RuntimeError):
+    """A run that cannot go on."""
+
+
+@dataclass
+class Rounds:
+    """One run's rounds, whatever the strategy (any of Flower's kind)."""
+
+    grid: Grid
+    strategy: Strategy
+    settings: Settings
+    folder: RunFolder
+    evaluate: Evaluate
+    request: ConfigRecord  # what every message tells the clients
+    num_exits: int
+
+    def run(self, arrays: ArrayRecord) -> ArrayRecord:
+        """Run all rounds from ``arrays`` on and return the last model.
+
+        Raises
+        ------
+        RunFailedError
+            If no client's reply could be used in three rounds in a row.
+        """
+        failed = 0
+        for server_round in range(1, self.settings.rounds + 1):
+            new_arrays, record = self._round(server_round, arrays)
+            arrays = new_arrays or arrays
+            failed = 0 if new_arrays else failed + 1
+            self.folder.write_round(record)
+            log(INFO, "%s", line(record, self.settings.rounds))
+            if failed == MAX_FAILED_ROUNDS:
+                reasons = "; ".join(f"{n}: {why}" for n, why in list(record["failures"].items())[:3])
+                raise RunFailedError(f"no client could be used in {failed} rounds ({reasons})")
+        return arrays
+
+    def _round(
+        self, server_round: int, arrays: ArrayRecord
+    ) -> tuple[ArrayRecord | None, dict[str, Any]]:
+        began = time.monotonic()
+        traffic = Traffic()
+        messages = self.strategy.configure_train(
+            server_round, arrays, ConfigRecord(dict(self.request)), self.grid
+        )
+        replies = exchange(self.grid, messages, self.settings.round_timeout, traffic)
+        new_arrays, metrics = self.strategy.aggregate_train(server_round, replies)
+        trained = time.monotonic()
+        scores: list[ExitScore] = []
+        every = self.settings.evaluate_every
+        if server_round % every == 0 or server_round == self.settings.rounds:
+            scores = self.evaluate(new_arrays or arrays)
+        record = self._record(server_round, traffic, metrics, scores, arrays)
+        record["train-seconds"] = round(trained - began, 3)
+        record["evaluate-seconds"] = round(time.monotonic() - trained, 3)
+        return new_arrays, record
+
+    def _record(
+        self,
+        server_round: int,
+        traffic: Traffic,
+        metrics: MetricRecord | None,
+        scores: list[ExitScore],
+        arrays: ArrayRecord,
+    ) -> dict[str, Any]:
+        report: RoundReport = getattr(self.strategy, "report", RoundReport())
+        whole = sum(len(array.data) for array in arrays.values())
+        answered = len(report.accepted)
+        return {
+            "round": server_round,
+            "sampled": traffic.sent,
+            "answered": answered,
+            "failed": len(report.failed),
+            "failures": {**report.unmet, **report.failed},
+            "capacities": report.sampled,
+            "trainers-per-exit": report.trainers(self.num_exits),
+            "bytes-down": traffic.down,
+            "bytes-up": traffic.up,
+            # What the same cohort would have cost had each client held the whole model.
+            "bytes-down-full": whole * traffic.sent,
+            "bytes-up-full": whole * answered,
+            "clients": dict(metrics) if metrics is not None else {},
+            "loss": [score.loss for score in scores],
+            "wer": [score.wer for score in scores],
+            "cer": [score.cer for score in scores],
+        }
+
+
+def line(record: dict[str, Any], rounds: int) -> str:
+    """Return a round's record as one line that a person can read."""
+    moved = record["bytes-down"] + record["bytes-up"]
+    full = record["bytes-down-full"] + record["bytes-up-full"]
+    parts = [
+        f"round {record['round']}/{rounds}",
+        f"clients {record['answered']}/{record['sampled']}"
+        + (f" ({record['failed']} failed)" if record["failed"] else ""),
+        "trainers per exit " + " ".join(map(str, record["trainers-per-exit"])),
+        f"{moved / 1e6:.1f} MB" + (f" ({moved / full:.0%} of full)" if full else ""),
+    ]
+    if record["clients"].get("train-loss"):
+        losses = " ".join(f"{loss:.2f}" for loss in record["clients"]["train-loss"])
+        parts.append(f"train loss {losses}")
+    if record["wer"]:
+        parts.append("WER % " + " ".join(f"{100 * wer:.1f}" for wer in record["wer"]))
+        parts.append("CER % " + " ".join(f"{100 * cer:.1f}" for cer in record["cer"]))
+    parts.append(f"{record['train-seconds'] + record['evaluate-seconds']:.1f} s")
+    return " | ".join(parts)

@@ -1,0 +1,59 @@
+"""The folder of one run: config.json, metrics.jsonl, model/, plots."""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class RunFolder:
+    """Where a run's results go.
+
+    Parameters
+    ----------
+    output : str
+        The folder; empty for a new one under ``~/ef-asr-runs``, named by the time.
+
+    Raises
+    ------
+    FileExistsError
+        If it already holds a run: results are never overwritten.
+    """
+
+    def __init__(self, output: str) -> None:
+        if output:
+            self.path = Path(output).expanduser().resolve()
+        else:
+            self.path = Path.home() / "ef-asr-runs" / time.strftime("%Y%m%d-%H%M%S")
+        if self.metrics.exists():
+            raise FileExistsError(f"output: {self.path} holds a run already, wanted a new folder")
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line, one line a round."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def model(self) -> Path:
+        """What ``from_pretrained`` loads, tokenizer included."""
+        return self.path / "model"
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write down the whole run config."""
+        text = json.dumps(dict(sorted(config.items())), indent=2)
+        (self.path / "config.json").write_text(text + "\n", encoding="utf-8")
+
+    def write_round(self, record: Mapping[str, Any]) -> None:
+        """Append one round's line."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the rounds of a ``metrics.jsonl``; a last line still being written is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    return [json.loads(line) for line in lines if line]

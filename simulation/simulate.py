@@ -1,0 +1,154 @@
+"""``ef-asr simulate``: a whole federation on this machine, with Ray, through ``flwr run``."""
+
+import json
+import os
+import subprocess
+import time
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Override = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A run config key, see README; repeatable."),
+]
+
+
+def simulate(
+    nodes: Annotated[
+        int | None, typer.Option(help="Simulated clients; one per training speaker by default.")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(help="Federated rounds.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="A folder of recordings, or a corpus by name (sample).")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Run folder; by default a new one under ./runs.")
+    ] = None,
+    overrides: Override = None,
+) -> None:
+    """Train across many simulated clients. The last line is the run folder."""
+    from efmodel import corpus
+    from efmodel.settings import Settings, SettingsError
+    from server_app.run_folder import RunFolder
+
+    try:
+        config = run_config(overrides or [])
+        config |= {"rounds": rounds} if rounds is not None else {}
+        if data is not None:
+            config["data"], config["data-path"] = corpus.named(data)
+        elif config["data-path"]:  # absolute: the run's processes work in a folder of their own
+            config["data-path"] = str(Path(config["data-path"]).expanduser().resolve())
+        settings = Settings.from_run_config(config)
+        speakers = corpus.speakers(corpus.load(settings.data, settings.data_path).train)
+        nodes = len(speakers) if nodes is None else nodes
+        if not 1 <= nodes <= len(speakers):
+            raise SettingsError(f"nodes: found {nodes}, wanted 1 to {len(speakers)} speakers")
+        named = str(output or settings.output)
+        folder = RunFolder(named or str(Path("runs") / time.strftime("%Y%m%d-%H%M%S")))
+    except (SettingsError, corpus.DataError, FileExistsError) as error:
+        typer.secho(str(error), fg="red", err=True)
+        raise typer.Exit(2) from None
+    config["output"] = str(folder.path)
+    print(f"run folder: {folder.path}", flush=True)
+    raise typer.Exit(_run(config, nodes, folder))
+
+
+def run_config(overrides: list[str]) -> dict[str, Any]:
+    """Return the app's run config with ``KEY=VALUE`` overrides, typed as their defaults are.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such key, or the value is not of the key's type.
+    """
+    from efmodel.settings import SettingsError
+
+    config = defaults()
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or key not in config:
+            raise SettingsError(f"--set: found {override!r}, wanted KEY=VALUE, {_keys(config)}")
+        kind = type(config[key])
+        try:
+            config[key] = value if kind is str else json.loads(value)
+        except ValueError:
+            raise SettingsError(f"{key}: found {value!r}, wanted {kind.__name__}") from None
+    return config
+
+
+def defaults() -> dict[str, Any]:
+    """Return the run config that the app's pyproject.toml holds."""
+    here = Path(__file__).parent
+    for folder in (here.parent, here):  # a checkout; a wheel, which carries a copy
+        if (folder / "pyproject.toml").is_file():
+            app = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+            return dict(app["tool"]["flwr"]["app"]["config"])
+    raise FileNotFoundError(f"found no pyproject.toml near {here}: is ef-asr installed whole?")
+
+
+def _keys(config: dict[str, Any]) -> str:
+    return f"with KEY one of {', '.join(config)}"
+
+
+def _run(config: dict[str, Any], nodes: int, folder: Any) -> int:
+    """Run the app and return the exit code."""
+    from simulation.superlink import LocalSuperLink, app_folder, run_id_in
+
+    cores = len(os.sched_getaffinity(0))
+    # One core for each simulated client: Ray then gives torch one thread, and none waits.
+    federation = f"num-supernodes={nodes} client-resources-num-cpus=1 init-args-num-cpus={cores}"
+    overrides = " ".join(f"{key}={json.dumps(value)}" for key, value in config.items())
+    log = folder.path / "simulate.log"
+    with LocalSuperLink() as superlink, log.open("wb") as output:
+        command = superlink.flwr("run", str(app_folder(superlink.home)), "--stream")
+        command += ["--run-config", overrides, "--federation-config", federation]
+        run = subprocess.Popen(
+            command,
+            env=superlink.environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches us, and we stop the run properly
+        )
+        interrupted = _watch(run, folder, config["rounds"])
+        run_id = run_id_in(log.read_text(encoding="utf-8", errors="replace"))
+        if interrupted and run_id:
+            superlink.cancel(run_id)
+        status = superlink.status(run_id) if run_id and not interrupted else "not started"
+    return _report("interrupted" if interrupted else status, log, folder)
+
+
+def _watch(run: subprocess.Popen[bytes], folder: Any, rounds: int) -> bool:
+    """Show the rounds until the run ends; return whether the user ended it."""
+    from server_app.run_folder import read_metrics
+    from simulation.live import LiveView
+
+    with LiveView(rounds) as view:
+        try:
+            while run.poll() is None:
+                view.show(read_metrics(folder.metrics))
+                time.sleep(0.3)
+            view.show(read_metrics(folder.metrics))
+            return False
+        except KeyboardInterrupt:
+            run.kill()
+            run.wait()
+            return True
+
+
+def _report(status: str, log: Path, folder: Any) -> int:
+    if status == "finished:completed":
+        print(f"model: {folder.model}")
+        print(f"plot: {folder.path / 'wer.png'}")
+        print(folder.path)
+        return 0
+    if status == "interrupted":
+        typer.secho("interrupted: the run was stopped", fg="yellow", err=True)
+    else:
+        tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-25:]
+        typer.secho("\n".join(tail), err=True)
+        typer.secho(f"the run failed: {status}; its whole log: {log}", fg="red", err=True)
+    print(folder.path)
+    return 130 if status == "interrupted" else 1

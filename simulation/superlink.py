@@ -1,0 +1,148 @@
+"""A local SuperLink of our own: started for one run, offline, stopped with all it started."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+
+import httpx
+
+import efmodel
+
+START_SECONDS = 60  # for a SuperLink to answer; a loaded machine takes its time
+STOP_SECONDS = 20  # for a run to wind down before its processes are killed
+
+# Off the network: no telemetry, no update check, no second installation of torch for each run.
+OFFLINE = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+class SimulationError(RuntimeError):
+    """The simulation could not be started."""
+
+
+class LocalSuperLink:
+    """A SuperLink in simulation mode on a free port, with a temporary FLWR_HOME.
+
+    A context manager: on leaving, the SuperLink and every process it started are stopped.
+    """
+
+    def __init__(self) -> None:
+        self.home = Path(tempfile.mkdtemp(prefix="ef-asr-"))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        programs = str(Path(sys.executable).parent)  # Flower starts its programs by name
+        path = os.pathsep.join([programs, os.environ.get("PATH", "")])
+        self.environment = {**os.environ, **OFFLINE, "FLWR_HOME": str(self.home), "PATH": path}
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "LocalSuperLink":
+        (self.home / "config.toml").write_text(
+            '[superlink]\ndefault = "simulate"\n\n[superlink.simulate]\n'
+            f'address = "127.0.0.1:{self.port}"\ninsecure = true\n',
+            encoding="utf-8",
+        )
+        command = ["flower-superlink", "--insecure", "--simulation", "--isolation", "subprocess"]
+        command += ["--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--disable-runtime-dependency-installation"]
+        log = (self.home / "superlink.log").open("wb")
+        self.process = subprocess.Popen(
+            command, env=self.environment, stdout=log, stderr=log, start_new_session=True
+        )
+        self._wait_until_it_answers()
+        return self
+
+    def _wait_until_it_answers(self) -> None:
+        assert self.process is not None
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                if httpx.get(f"http://127.0.0.1:{self.port}/health", timeout=1).is_success:
+                    return
+            except httpx.HTTPError:
+                time.sleep(0.1)
+        log = (self.home / "superlink.log").read_text(encoding="utf-8", errors="replace")
+        self.stop()
+        raise SimulationError(f"the SuperLink did not start:\n{log[-2000:]}")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def flwr(self, *arguments: str) -> list[str]:
+        """Return the command line of a ``flwr`` command."""
+        return [str(Path(sys.executable).parent / "flwr"), *arguments]
+
+    def status(self, run_id: str) -> str:
+        """Return the run's status, such as ``finished:completed``."""
+        command = self.flwr("ls", "--run-id", run_id, "--format", "json")
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
+        try:
+            return str(json.loads(done.stdout)["runs"][0]["status"])
+        except (ValueError, LookupError):
+            return f"unknown ({done.stdout.strip()} {done.stderr.strip()})"
+
+    def cancel(self, run_id: str) -> None:
+        """Ask the run to stop."""
+        subprocess.run(
+            self.flwr("stop", run_id), env=self.environment, capture_output=True, check=False
+        )
+
+    def stop(self) -> None:
+        """Stop the SuperLink and all it started."""
+        if self.process is not None:
+            group = self.process.pid  # it leads its own session, so its own process group
+            _signal(group, signal.SIGTERM)
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                pass
+            _signal(group, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+        shutil.rmtree(self.home, ignore_errors=True)
+
+
+def _signal(group: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        pass
+
+
+def run_id_in(output: str) -> str | None:
+    """Return the run id that ``flwr run`` printed."""
+    match = re.search(r"Successfully started run (\d+)", output)
+    return match[1] if match else None
+
+
+def app_folder(temporary: Path) -> Path:
+    """Return the folder of the Flower app: the checkout, or what an installation is made of.
+
+    A wheel has no pyproject.toml beside its packages; the app is put together under ``temporary``.
+    """
+    root = Path(str(efmodel.__file__)).parent.parent
+    if (root / "pyproject.toml").is_file():
+        return root
+    folder = temporary / "ef-asr"
+    for package in ("efmodel", "client_app", "server_app"):
+        shutil.copytree(root / package, folder / package)
+    shutil.copy(root / "simulation" / "pyproject.toml", folder)
+    return folder
