@@ -9,7 +9,7 @@ SAMPLE_RATE = 16_000  # Hz, of every waveform inside the project
 HOP = 160  # samples between mel frames: 10 ms, so 100 mel frames a second
 
 
-class EarlyExitConfig(Wav2Vec2Config):
+class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
     """Configuration of :class:`efmodel.EarlyExitForCTC`.
 
     All that wav2vec2's own configuration has (``hidden_size``, ``num_attention_heads``, dropouts,
@@ -89,7 +89,8 @@ class EarlyExitConfig(Wav2Vec2Config):
         sizes = self.to_dict()
         sizes["exit_layers"] = list(self.exit_layers[:exit])
         sizes["num_hidden_layers"] = self.exit_layers[exit - 1]
-        return EarlyExitConfig.from_dict(sizes)
+        smaller: EarlyExitConfig = EarlyExitConfig.from_dict(sizes)
+        return smaller
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -110,7 +110,7 @@ def load(data: str, data_path: str) -> Corpus:
     """
     if data == "audiofolder":
         if not data_path:
-            raise DataError("data-path: found nothing, wanted the folder that data=audiofolder reads")
+            raise DataError("data-path: found nothing, wanted a folder (data is audiofolder)")
         return audiofolder(Path(data_path).expanduser())
     sources = entry_points(group="ef_asr.corpora")
     if data not in sources.names:

@@ -38,6 +38,7 @@ def evaluate(
     seconds = sum(utterance.seconds for utterance in utterances)
     title = f"{data} ({half}): {len(utterances)} utterances, {seconds / 60:.1f} minutes"
     table = Table("exit", "loss", "WER %", "CER %", title=title)
-    for number, at in enumerate(score(recogniser, utterances, tokenizer, Settings.batch_seconds), 1):
+    scores = score(recogniser, utterances, tokenizer, Settings.batch_seconds)
+    for number, at in enumerate(scores, start=1):
         table.add_row(str(number), f"{at.loss:.3f}", f"{100 * at.wer:.2f}", f"{100 * at.cer:.2f}")
     Console().print(table)

@@ -71,6 +71,7 @@ class MelFeatureExtractor(nn.Module):
     def __init__(self, config: EarlyExitConfig) -> None:
         super().__init__()
         self.num_mel_bins = config.num_mel_bins
+        self.strides = config.conv_stride
         sizes = [config.num_mel_bins, *config.conv_dim]
         self.conv_layers = nn.ModuleList(
             nn.Conv1d(sizes[i], sizes[i + 1], kernel, stride, padding=kernel // 2)
@@ -87,8 +88,8 @@ class MelFeatureExtractor(nn.Module):
         """
         features, lengths = log_mel(samples, lengths, self.num_mel_bins)
         hidden = features.transpose(1, 2)  # (B, T, F) -> (B, F, T)
-        for conv in self.conv_layers:
+        for conv, stride in zip(self.conv_layers, self.strides, strict=True):
             hidden = nn.functional.gelu(conv(hidden))
-            lengths = (lengths - 1) // conv.stride[0] + 1
+            lengths = (lengths - 1) // stride + 1
             hidden = hidden * frame_mask(lengths, hidden.shape[2])[:, None, :]
         return hidden.transpose(1, 2), lengths  # (B, C, T) -> (B, T, C)

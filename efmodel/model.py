@@ -169,10 +169,11 @@ class EarlyExitForCTC(Wav2Vec2PreTrainedModel):  # type: ignore[misc]
         ValueError
             If the model has no such exit.
         """
-        smaller = EarlyExitForCTC(self.config.cut(exit)).to(self.device)
+        smaller = EarlyExitForCTC(self.config.cut(exit))
         weights = self.state_dict()
         smaller.load_state_dict({name: weights[name] for name in smaller.state_dict()})
-        return smaller.train(self.training)
+        smaller.to(self.device).train(self.training)
+        return smaller
 
 
 AutoConfig.register(EarlyExitConfig.model_type, EarlyExitConfig)

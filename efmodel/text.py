@@ -60,9 +60,7 @@ def min_frames(labels: list[int]) -> int:
     return len(labels) + sum(a == b for a, b in zip(labels, labels[1:], strict=False))
 
 
-def decode_greedily(
-    logits: Tensor, lengths: Tensor, tokenizer: Wav2Vec2CTCTokenizer
-) -> list[str]:
+def decode_greedily(logits: Tensor, lengths: Tensor, tokenizer: Wav2Vec2CTCTokenizer) -> list[str]:
     """Return the words of each utterance: best label per frame, repeats and blanks removed.
 
     ``logits`` is ``[batch, frames, vocab]``, ``lengths`` each utterance's own frames ``[batch]``.

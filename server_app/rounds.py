@@ -54,7 +54,7 @@ class Rounds:
             self.folder.write_round(record)
             log(INFO, "%s", line(record, self.settings.rounds))
             if failed == MAX_FAILED_ROUNDS:
-                reasons = "; ".join(f"{n}: {why}" for n, why in list(record["failures"].items())[:3])
+                reasons = "; ".join(f"{n}: {why}" for n, why in record["failures"].items())
                 raise RunFailedError(f"no client could be used in {failed} rounds ({reasons})")
         return arrays
 

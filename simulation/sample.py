@@ -1,4 +1,4 @@
-"""The corpus that ships with the project: SYNTHETIC speech, made by ``simulation/make_sample.py``."""
+"""The corpus that ships with the project: SYNTHETIC speech, from ``make_sample.py``."""
 
 from importlib.resources import as_file, files
 

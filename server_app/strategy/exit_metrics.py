@@ -22,11 +22,8 @@ def aggregate(records: list[RecordDict], weighted_by_key: str) -> MetricRecord:
         if means := _weighted(pairs):
             result[name] = means
     for name, errors, units in (("wer", COUNTS[0], "words"), ("cer", COUNTS[1], "characters")):
-        rates = [
-            ([e / cast(float, m[units]) for e in _per_exit(m, errors)], float(cast(float, m[units])))
-            for m in metrics
-            if m.get(units)
-        ]
+        counted = [(m, float(cast(float, m[units]))) for m in metrics if m.get(units)]
+        rates = [([e / n for e in _per_exit(m, errors)], n) for m, n in counted]
         if means := _weighted(rates):
             result[name] = means
     return result

@@ -4,7 +4,15 @@ from collections.abc import Iterable, Mapping
 from logging import INFO, WARNING
 from typing import Any
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Message,
+    MessageType,
+    MetricRecord,
+    RecordDict,
+)
 from flwr.common import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
@@ -139,7 +147,8 @@ class PartialFedAvg(FedAvg):
                 continue
             kept.append(RecordDict({"metrics": metrics}))
             self.report.accepted[node.name] = node.capacity
-        for name in self.report.sampled.keys() - self.report.accepted.keys() - self.report.failed.keys():
+        heard = self.report.accepted.keys() | self.report.failed.keys()
+        for name in self.report.sampled.keys() - heard:
             self.report.failed[name] = "no reply in time"
             log(WARNING, "round %d: %s left out: no reply in time", server_round, name)
         if not kept:
@@ -153,8 +162,8 @@ class PartialFedAvg(FedAvg):
         if node.id not in self._cohort or node.name in self.report.accepted:
             raise validation.BadReplyError("found a reply that was not asked for")
         records = reply.content
-        arrays = validation.only_record(records.array_records.values(), "ArrayRecord")
-        metrics = validation.only_record(records.metric_records.values(), "MetricRecord")
+        arrays = validation.only_record(records.array_records.values(), ArrayRecord)
+        metrics = validation.only_record(records.metric_records.values(), MetricRecord)
         examples = validation.number(metrics, self.weighted_by_key)
         tensors = validation.checked_arrays(arrays, self.prefix(node.capacity))
         mean.add(tensors, examples if self.weighting == "examples" else 1.0)

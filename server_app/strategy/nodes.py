@@ -93,7 +93,7 @@ class Nodes:
     def _read(self, node: int, reply: Message) -> Node:
         if reply.has_error():
             raise ValueError(error_reason(reply))
-        record = reply.content.config_records.get("config", {})
+        record = reply.content.config_records.get("config", ConfigRecord())
         capacity = record.get("capacity")
         if type(capacity) is not int or not 1 <= capacity <= self.num_exits:
             raise ValueError(f"capacity: found {capacity!r}, wanted 1 to {self.num_exits}")

@@ -2,21 +2,24 @@
 
 import math
 from collections.abc import Iterable
+from typing import TypeVar
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord
 from flwr.common import NDArray
+
+Record = TypeVar("Record", ArrayRecord, MetricRecord)
 
 
 class BadReplyError(ValueError):
     """A reply that is left out; the message says what was found and what was wanted."""
 
 
-def only_record(records: Iterable[object], kind: str) -> object:
+def only_record(records: Iterable[Record], kind: type[Record]) -> Record:
     """Return the one record of its kind that a reply carries."""
     found = list(records)
     if len(found) != 1:
-        raise BadReplyError(f"found {len(found)} {kind}s, wanted one")
+        raise BadReplyError(f"found {len(found)} {kind.__name__}s, wanted one")
     return found[0]
 
 
@@ -43,8 +46,7 @@ def checked_arrays(record: ArrayRecord, sent: ArrayRecord) -> dict[str, NDArray]
 def _checked(name: str, array: Array, sent: Array) -> NDArray:
     if tuple(array.shape) != tuple(sent.shape) or array.dtype != sent.dtype:
         raise BadReplyError(
-            f"{name}: found {array.dtype}{list(array.shape)}, "
-            f"wanted {sent.dtype}{list(sent.shape)}"
+            f"{name}: found {array.dtype}{list(array.shape)}, wanted {sent.dtype}{list(sent.shape)}"
         )
     values = array.numpy()
     if tuple(values.shape) != tuple(array.shape) or str(values.dtype) != array.dtype:
@@ -56,4 +58,4 @@ def _checked(name: str, array: Array, sent: Array) -> NDArray:
 
 def error_reason(reply: Message) -> str:
     """Return why a node failed, in one line."""
-    return " ".join(reply.error.reason.split()) or f"error {reply.error.code}"
+    return " ".join((reply.error.reason or "").split()) or f"error {reply.error.code}"

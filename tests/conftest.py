@@ -1,0 +1,63 @@
+"""Shared fixtures: a very small model, its tokenizer, a folder of real audio files."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from efmodel import EarlyExitConfig, EarlyExitForCTC, text
+
+# Tests stay off the network.
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+}
+
+
+def small_config(**changes) -> EarlyExitConfig:
+    sizes = dict(
+        frontend="mel",
+        hidden_size=32,
+        num_attention_heads=4,
+        intermediate_size=48,
+        num_hidden_layers=4,
+        exit_layers=[1, 2, 4],
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=4,
+        vocab_size=len(text.CHARACTERS),
+        pad_token_id=0,
+    )
+    sizes |= {"conv_dim": [24] * 7} if changes.get("frontend") == "waveform" else {}
+    return EarlyExitConfig(**{**sizes, **changes})
+
+
+@pytest.fixture
+def tokenizer():
+    return text.tokenizer_from(text.CHARACTERS)
+
+
+@pytest.fixture
+def model() -> EarlyExitForCTC:
+    torch.manual_seed(0)
+    return EarlyExitForCTC(small_config()).eval()
+
+
+def tone(seconds: float, rate: int = 16_000, pitch: float = 220.0) -> np.ndarray:
+    time = np.arange(int(seconds * rate)) / rate
+    return (0.3 * np.sin(2 * np.pi * pitch * time) + 0.05 * np.sin(997 * time)).astype("float32")
+
+
+def write_folder(folder: Path, rows: list[tuple[str, str, str, float]]) -> Path:
+    """Write ``(file name, text, speaker, seconds)`` rows as an audiofolder of tones."""
+    folder.mkdir(parents=True)
+    with (folder / "metadata.jsonl").open("w") as metadata:
+        for name, words, speaker, seconds in rows:
+            soundfile.write(folder / name, tone(seconds), 16_000)
+            row = {"file_name": name, "text": words, "speaker": speaker}
+            metadata.write(json.dumps(row) + "\n")
+    return folder

@@ -1,0 +1,53 @@
+"""Where recordings come from, and what is said when they are not in order."""
+
+import json
+
+import pytest
+
+from efmodel import corpus
+from tests.conftest import write_folder
+
+
+def test_train_and_test_halves(tmp_path):
+    write_folder(tmp_path / "d" / "train", [("a.wav", "one", "x", 0.5), ("b.wav", "two", "y", 0.5)])
+    write_folder(tmp_path / "d" / "test", [("c.wav", "six", "z", 0.5)])
+    both = corpus.load("audiofolder", str(tmp_path / "d"))
+    assert corpus.speakers(both.train) == ["x", "y"]
+    assert both.test["text"][:] == ["six"]
+    assert both.test[0]["audio"] == {"bytes": None, "path": str(tmp_path / "d" / "test" / "c.wav")}
+
+
+def test_a_folder_without_halves_is_for_training(tmp_path):
+    folder = write_folder(tmp_path / "device", [("a.wav", "one", "x", 0.5)])
+    assert corpus.load("audiofolder", str(folder)).test is None
+
+
+def test_csv(tmp_path):
+    (tmp_path / "metadata.csv").write_text('file_name,text,speaker\na.wav,"one, two",x\n')
+    assert corpus.load("audiofolder", str(tmp_path)).train["text"][:] == ["one, two"]
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("{oops", r"metadata\.jsonl, line 1: found no JSON"),
+        ("[1]", "line 1: found .*wanted an object"),
+        (json.dumps({"file_name": "a.wav", "text": "one"}), "speaker is missing"),
+        ("", "found no rows"),
+    ],
+)
+def test_bad_metadata_names_file_and_line(tmp_path, line, complaint):
+    (tmp_path / "metadata.jsonl").write_text(line + "\n")
+    with pytest.raises(corpus.DataError, match=complaint):
+        corpus.audiofolder(tmp_path)
+
+
+def test_missing_things_are_named(tmp_path):
+    with pytest.raises(corpus.DataError, match="found no folder .*nowhere"):
+        corpus.load("audiofolder", str(tmp_path / "nowhere"))
+    with pytest.raises(corpus.DataError, match="found neither metadata.jsonl nor metadata.csv"):
+        corpus.load("audiofolder", str(tmp_path))
+    with pytest.raises(corpus.DataError, match="found 'libri', wanted one of audiofolder, sample"):
+        corpus.load("libri", "")
+    with pytest.raises(corpus.DataError, match="data-path: found nothing"):
+        corpus.load("audiofolder", "")

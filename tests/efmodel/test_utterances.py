@@ -1,0 +1,45 @@
+"""What is skipped, named and counted on the way from recordings to batches."""
+
+from efmodel import corpus
+from efmodel.loss import IGNORED
+from efmodel.utterances import collate, prepare
+from tests.conftest import small_config, write_folder
+
+
+def rows(tmp_path):
+    folder = write_folder(
+        tmp_path / "d",
+        [
+            ("good.wav", "Hello?", "x", 1.0),
+            ("silent.wav", " ?! ", "x", 1.0),
+            ("short.wav", "three three", "x", 0.2),
+            ("broken.wav", "two", "x", 1.0),
+        ],
+    )
+    (folder / "broken.wav").write_bytes(b"RIFF but no more")
+    return corpus.audiofolder(folder).train
+
+
+def test_each_bad_recording_is_named_and_the_good_one_kept(tmp_path, tokenizer):
+    kept, skipped = prepare(rows(tmp_path), tokenizer, small_config(), to_train=True)
+    assert [u.name for u in kept] == ["good.wav"]
+    assert kept[0].text == "hello" and kept[0].seconds == 1.0
+    reasons = dict(skipped.recordings)
+    assert "wanted words" in reasons["silent.wav"]
+    assert "found 0.20 s of audio = 6 frames, wanted 13" in reasons["short.wav"]
+    assert "broken.wav: found no readable audio" in reasons["broken.wav"]
+    assert skipped.characters == {"?": 2, "!": 1}
+
+
+def test_short_audio_counts_in_a_test(tmp_path, tokenizer):
+    kept, _ = prepare(rows(tmp_path), tokenizer, small_config(), to_train=False)
+    assert [u.name for u in kept] == ["good.wav", "short.wav"]
+
+
+def test_collate_pads_and_says_where(tmp_path, tokenizer):
+    kept, _ = prepare(rows(tmp_path), tokenizer, small_config(), to_train=False)
+    batch = collate(kept)
+    assert batch["input_values"].shape == (2, 16_000)
+    assert batch["attention_mask"].sum(1).tolist() == [16_000, 3_200]
+    assert batch["input_values"][1, 3_200:].abs().sum() == 0
+    assert batch["labels"].shape == (2, 11) and (batch["labels"][0] == IGNORED).sum() == 6
