@@ -14,7 +14,7 @@ from flwr.serverapp.strategy import Strategy
 from efmodel.evaluation import ExitScore
 from efmodel.settings import Settings
 from server_app.exchange import Traffic, exchange
-from server_app.run_folder import RunFolder
+from server_app.run_folder import RunFolder, line
 from server_app.strategy.round_report import RoundReport
 
 MAX_FAILED_ROUNDS = 3  # in a row, before the run gives up
@@ -107,24 +107,3 @@ class Rounds:
             "wer": [score.wer for score in scores],
             "cer": [score.cer for score in scores],
         }
-
-
-def line(record: dict[str, Any], rounds: int) -> str:
-    """Return a round's record as one line that a person can read."""
-    moved = record["bytes-down"] + record["bytes-up"]
-    full = record["bytes-down-full"] + record["bytes-up-full"]
-    parts = [
-        f"round {record['round']}/{rounds}",
-        f"clients {record['answered']}/{record['sampled']}"
-        + (f" ({record['failed']} failed)" if record["failed"] else ""),
-        "trainers per exit " + " ".join(map(str, record["trainers-per-exit"])),
-        f"{moved / 1e6:.1f} MB" + (f" ({moved / full:.0%} of full)" if full else ""),
-    ]
-    if record["clients"].get("train-loss"):
-        losses = " ".join(f"{loss:.2f}" for loss in record["clients"]["train-loss"])
-        parts.append(f"train loss {losses}")
-    if record["wer"]:
-        parts.append("WER % " + " ".join(f"{100 * wer:.1f}" for wer in record["wer"]))
-        parts.append("CER % " + " ".join(f"{100 * cer:.1f}" for cer in record["cer"]))
-    parts.append(f"{record['train-seconds'] + record['evaluate-seconds']:.1f} s")
-    return " | ".join(parts)

@@ -57,3 +57,24 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         return []
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]
     return [json.loads(line) for line in lines if line]
+
+
+def line(record: dict[str, Any], rounds: int) -> str:
+    """Return a round's record as one line that a person can read."""
+    moved = record["bytes-down"] + record["bytes-up"]
+    full = record["bytes-down-full"] + record["bytes-up-full"]
+    parts = [
+        f"round {record['round']}/{rounds}",
+        f"clients {record['answered']}/{record['sampled']}"
+        + (f" ({record['failed']} failed)" if record["failed"] else ""),
+        "trainers per exit " + " ".join(map(str, record["trainers-per-exit"])),
+        f"{moved / 1e6:.1f} MB" + (f" ({moved / full:.0%} of full)" if full else ""),
+    ]
+    if record["clients"].get("train-loss"):
+        losses = " ".join(f"{loss:.2f}" for loss in record["clients"]["train-loss"])
+        parts.append(f"train loss {losses}")
+    if record["wer"]:
+        parts.append("WER % " + " ".join(f"{100 * wer:.1f}" for wer in record["wer"]))
+        parts.append("CER % " + " ".join(f"{100 * cer:.1f}" for cer in record["cer"]))
+    parts.append(f"{record['train-seconds'] + record['evaluate-seconds']:.1f} s")
+    return " | ".join(parts)

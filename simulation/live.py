@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from server_app.rounds import line
+from server_app.run_folder import line
 
 SHOWN = 8  # the last rounds in the table
 

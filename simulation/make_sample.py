@@ -30,6 +30,7 @@ TRAIN_SECONDS = 112.0  # of speech of a training voice
 TEST_SECONDS = 45.0  # of speech of a test voice
 MARGIN = 0.1  # seconds of silence kept on both sides
 SILENCE = 0.003  # of full scale; below lies what espeak-ng leaves around its speech
+SAMPLE = Path(__file__).with_name("sample.parquet")
 COMPRESSION = 0.96  # libsndfile's scale from 0 (256 kbit/s a channel) to 1 (6 kbit/s)
 
 
@@ -86,9 +87,7 @@ SCHEMA = pyarrow.schema(
 
 
 def make_sample(
-    output: Annotated[Path, typer.Option(help="File to write.")] = Path(__file__).with_name(
-        "sample.parquet"
-    ),
+    output: Annotated[Path, typer.Option(help="File to write.")] = SAMPLE,
     seed: Annotated[int, typer.Option(help="Decides the texts and loudness.")] = 0,
 ) -> None:
     """Speak all voices and write them as one parquet file of Ogg Opus."""
