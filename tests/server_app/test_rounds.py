@@ -1,0 +1,124 @@
+"""Exchange, records, the run folder."""
+
+import json
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+
+from efmodel.evaluation import ExitScore
+from efmodel.settings import Settings
+from server_app.exchange import Traffic, exchange
+from server_app.plot import plot_error_rates
+from server_app.rounds import RunFailedError, Rounds
+from server_app.run_folder import RunFolder, line, read_metrics
+from server_app.strategy import PartialFedAvg
+from tests.grid import LocalGrid
+
+OWNERS = {"front": 0, "one": 1, "two": 2}
+SCORE = ExitScore(loss=1.0, word_errors=1, words=4, character_errors=3, characters=10)
+
+
+def start() -> ArrayRecord:
+    return ArrayRecord({n: Array(np.zeros(4, dtype=np.float32)) for n in OWNERS})
+
+
+def node(message: Message) -> Message:
+    capacity = 1 + message.metadata.dst_node_id % 2
+    if message.metadata.message_type == "query":
+        answer = ConfigRecord({"capacity": capacity})
+        return Message(RecordDict({"config": answer}), reply_to=message)
+    metrics = MetricRecord(
+        {
+            "num-examples": 5,
+            "seconds": 2.5,
+            "train-loss": [1.0] * capacity,
+            "loss": [2.0] * capacity,
+            "word-errors": [1] * capacity,
+            "character-errors": [2] * capacity,
+            "words": 4,
+            "characters": 8,
+        }
+    )
+    arrays = message.content["arrays"]
+    return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
+
+
+def rounds(tmp_path, play, **settings) -> Rounds:
+    return Rounds(
+        grid=LocalGrid(play, [1, 2, 3]),
+        strategy=PartialFedAvg(OWNERS, min_train_nodes=3),
+        settings=Settings(**settings),
+        folder=RunFolder(str(tmp_path / "run")),
+        evaluate=lambda arrays: [SCORE, SCORE],
+        request=ConfigRecord({"model-config": "{}"}),
+        num_exits=2,
+    )
+
+
+def test_a_round_is_written_down(tmp_path):
+    run = rounds(tmp_path, node, rounds=3, evaluate_every=2)
+    run.run(start())
+    records = read_metrics(run.folder.metrics)
+    assert [r["round"] for r in records] == [1, 2, 3]
+    assert [bool(r["wer"]) for r in records] == [False, True, True]  # the last round always
+    last = records[-1]
+    assert (last["sampled"], last["answered"], last["failed"]) == (3, 3, 0)
+    assert last["trainers-per-exit"] == [3, 2]
+    tensor = len(start()["front"].data)
+    assert last["bytes-down"] == last["bytes-up"] == (3 + 3 + 2) * tensor
+    assert last["bytes-down-full"] == last["bytes-up-full"] == 9 * tensor
+    assert last["wer"] == [0.25, 0.25] and last["cer"] == [0.3, 0.3]
+    assert last["clients"]["wer"] == [0.25, 0.25] and last["clients"]["seconds"] == 7.5
+    shown = line(last, 3)
+    for part in ("round 3/3", "clients 3/3", "trainers per exit 3 2", "WER % 25.0 25.0", "89% of"):
+        assert part in shown
+
+
+def test_a_run_in_which_nobody_helps_fails(tmp_path):
+    def useless(message):
+        if message.metadata.message_type == "query":
+            return node(message)
+        raise RuntimeError("no microphone")
+
+    run = rounds(tmp_path, useless, rounds=10)
+    with pytest.raises(RunFailedError, match="3 rounds .*no microphone"):
+        run.run(start())
+    assert len(read_metrics(run.folder.metrics)) == 3
+
+
+def test_exchange_streams_and_closes_at_the_timeout():
+    grid = LocalGrid(lambda m: None if m.metadata.dst_node_id == 2 else node(m), [1, 2])
+    strategy = PartialFedAvg(OWNERS, min_train_nodes=1)
+    strategy.nodes.met = {}
+    content = RecordDict({"arrays": start(), "config": ConfigRecord()})
+    messages = [Message(content, dst_node_id=i, message_type="train") for i in (1, 2)]
+    traffic = Traffic()
+    replies = list(exchange(grid, messages, timeout=0.2, traffic=traffic))
+    assert len(replies) == 1 and traffic.sent == 2
+    assert traffic.up * 2 == traffic.down
+
+
+def test_a_run_folder_is_never_written_over(tmp_path):
+    folder = RunFolder(str(tmp_path / "run"))
+    folder.write_round({"round": 1})
+    with pytest.raises(FileExistsError, match="holds a run already"):
+        RunFolder(str(tmp_path / "run"))
+
+
+def test_a_line_half_written_is_not_read(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(json.dumps({"round": 1}) + "\n" + '{"rou')
+    assert read_metrics(path) == [{"round": 1}]
+    assert read_metrics(tmp_path / "none.jsonl") == []
+
+
+def test_the_plot_is_a_picture(tmp_path):
+    from matplotlib import image
+
+    records = [{"round": i, "wer": [0.5 / i, 0.4 / i], "cer": [0.2, 0.1]} for i in (1, 2, 3)]
+    plot_error_rates(records, tmp_path / "wer.png", "a run")
+    picture = image.imread(tmp_path / "wer.png")
+    assert picture.shape[1] > picture.shape[0] > 100 and picture.std() > 0.01
+    plot_error_rates([{"round": 1, "wer": []}], tmp_path / "none.png", "not evaluated")
+    assert not (tmp_path / "none.png").exists()
