@@ -29,6 +29,8 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
         How the exits' CTC losses become one; see :mod:`efmodel.loss`.
     num_mel_bins : int
         Bands of the mel front end.
+    mask_mel_bins, mask_mel_frames : int
+        Widest SpecAugment masks while training, in bands and frames of 10 ms; 0 for none.
     """
 
     model_type = "early-exit-ctc"
@@ -38,6 +40,8 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
     exit_layers: list[int] | tuple[int, ...] = (2, 4, 6, 8, 10, 12)
     exit_loss: Literal["mean", "sum", "last", "weighted"] = "mean"
     num_mel_bins: int = 80
+    mask_mel_bins: int = 0
+    mask_mel_frames: int = 0
 
     # Dropping whole layers at random would leave some exits of a step without a gradient.
     layerdrop: float | int = 0.0
@@ -102,6 +106,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "intermediate_size": 576,
         "num_hidden_layers": 6,
         "exit_layers": [2, 4, 6],
+        "mask_mel_bins": 20,
+        "mask_mel_frames": 5,
     },
 }
 

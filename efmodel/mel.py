@@ -65,12 +65,26 @@ def log_mel(samples: Tensor, lengths: Tensor, num_mel_bins: int) -> tuple[Tensor
     return centred / (deviation + 1e-3), lengths
 
 
+def mask_bands_and_frames(features: Tensor, config: EarlyExitConfig) -> Tensor:
+    """SpecAugment (arXiv 1904.08779): two spans of bands and two of frames become the mean, zero.
+
+    ``features`` is ``[batch, mel frames, num_mel_bins]``; each utterance has spans of its own, of
+    random width up to ``config.mask_mel_bins`` bands and ``config.mask_mel_frames`` frames.
+    """
+    stacked = features[:, None]  # (B, T, F) -> (B, 1, T, F)
+    for _ in range(2):
+        for axis, width in ((3, config.mask_mel_bins), (2, config.mask_mel_frames)):
+            if width:
+                stacked = torchaudio.functional.mask_along_axis_iid(stacked, width, 0.0, axis)
+    return stacked[:, 0]
+
+
 class MelFeatureExtractor(nn.Module):
     """Log-mel bands and two convolutions of stride 2: a frame every 40 ms."""
 
     def __init__(self, config: EarlyExitConfig) -> None:
         super().__init__()
-        self.num_mel_bins = config.num_mel_bins
+        self.config = config
         self.strides = config.conv_stride
         sizes = [config.num_mel_bins, *config.conv_dim]
         self.conv_layers = nn.ModuleList(
@@ -86,7 +100,9 @@ class MelFeatureExtractor(nn.Module):
         ``samples`` is ``[batch, samples]``, zero behind each utterance's end, ``lengths`` its
         samples ``[batch]``.
         """
-        features, lengths = log_mel(samples, lengths, self.num_mel_bins)
+        features, lengths = log_mel(samples, lengths, self.config.num_mel_bins)
+        if self.training:
+            features = mask_bands_and_frames(features, self.config)
         hidden = features.transpose(1, 2)  # (B, T, F) -> (B, F, T)
         for conv, stride in zip(self.conv_layers, self.strides, strict=True):
             hidden = nn.functional.gelu(conv(hidden))

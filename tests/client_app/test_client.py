@@ -27,7 +27,11 @@ def folder(tmp_path):
 
 def context(run_config=None, **node_config) -> Context:
     return Context(
-        run_id=1, node_id=7, node_config=node_config, state=RecordDict(), run_config=run_config or {}
+        run_id=1,
+        node_id=7,
+        node_config=node_config,
+        state=RecordDict(),
+        run_config=run_config or {},
     )
 
 

@@ -7,6 +7,7 @@ from transformers import AutoModelForCTC
 from efmodel import EarlyExitForCTC
 from efmodel.config import PRESETS, preset
 from efmodel.loss import IGNORED
+from efmodel.mel import log_mel, mask_bands_and_frames
 from tests.conftest import small_config
 
 KINDS = {
@@ -117,6 +118,19 @@ def test_a_saved_model_loads_by_name_and_by_auto_class(any_model, tmp_path):
         assert isinstance(loaded, EarlyExitForCTC)
         for name, weight in any_model.state_dict().items():
             assert torch.equal(loaded.state_dict()[name], weight), name
+
+
+def test_masks_fall_on_training_only_and_differ_between_utterances():
+    torch.manual_seed(0)
+    model = EarlyExitForCTC(small_config(mask_mel_bins=30, mask_mel_frames=20))
+    samples, lengths = torch.randn(2, 16000), torch.tensor([16000, 16000])
+    plain, _ = log_mel(samples, lengths, 80)
+    masked = mask_bands_and_frames(plain, model.config)
+    hidden = (masked == 0) & (plain != 0)
+    assert 0 < hidden.float().mean() < 0.9 and not torch.equal(hidden[0], hidden[1])
+    assert torch.equal(masked[~hidden], plain[~hidden])
+    extract = model.feature_extractor.eval()
+    assert torch.equal(extract(samples, lengths)[0], extract(samples, lengths)[0])
 
 
 def test_hidden_states_are_what_the_heads_see(model):

@@ -10,7 +10,7 @@ from efmodel.evaluation import ExitScore
 from efmodel.settings import Settings
 from server_app.exchange import Traffic, exchange
 from server_app.plot import plot_error_rates
-from server_app.rounds import RunFailedError, Rounds
+from server_app.rounds import Rounds, RunFailedError
 from server_app.run_folder import RunFolder, line, read_metrics
 from server_app.strategy import PartialFedAvg
 from tests.grid import LocalGrid

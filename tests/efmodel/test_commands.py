@@ -1,0 +1,77 @@
+"""``ef-asr transcribe`` and ``ef-asr evaluate`` on a saved model."""
+
+import pytest
+import soundfile
+import torch
+from typer.testing import CliRunner
+
+from efmodel import EarlyExitForCTC, text
+from efmodel.cli import build
+from tests.conftest import small_config, tone, write_folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model that says "a" at exit 1, "b" at exit 2 and "c" at exit 3, whatever it hears."""
+    model = EarlyExitForCTC(small_config())
+    for exit, letter in enumerate("abc", start=1):
+        bias = torch.full((len(text.CHARACTERS),), -100.0)
+        bias[text.CHARACTERS[letter]] = 100.0
+        model.exits[str(exit)].projection.bias.data = bias
+    path = tmp_path_factory.mktemp("run") / "model"
+    model.save_pretrained(path)
+    text.tokenizer_from(text.CHARACTERS).save_pretrained(path)
+    return path
+
+
+def ef_asr(*arguments: object):
+    return CliRunner().invoke(build(), list(map(str, arguments)))
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "form"),
+    [
+        ("a.wav", 8_000, {}),
+        ("a.flac", 44_100, {}),
+        ("a.opus", 48_000, {"format": "OGG", "subtype": "OPUS"}),
+    ],
+)
+def test_transcribe_reads_any_format_and_says_what_the_exit_says(
+    folder, tmp_path, name, rate, form
+):
+    soundfile.write(tmp_path / name, tone(0.5, rate), rate, **form)
+    assert ef_asr("transcribe", tmp_path / name, "--model", folder).stdout == "c\n"
+    assert ef_asr("transcribe", tmp_path / name, "--model", folder, "--exit", 1).stdout == "a\n"
+
+
+def test_transcribe_takes_a_run_folder_and_names_each_of_many_files(folder, tmp_path):
+    for name in ("x.wav", "y.wav"):
+        soundfile.write(tmp_path / name, tone(0.5), 16_000)
+    (tmp_path / "bad.wav").write_text("no")
+    files = [tmp_path / name for name in ("x.wav", "bad.wav", "y.wav")]
+    done = ef_asr("transcribe", *files, "--model", folder.parent)
+    assert done.exit_code == 1  # one could not be read, and is named; the others are not lost
+    assert done.stdout == f"{tmp_path}/x.wav: c\n{tmp_path}/y.wav: c\n"
+    assert f"{tmp_path}/bad.wav: found no readable audio" in done.stderr
+
+
+def test_an_exit_that_is_not_there_and_a_folder_that_is_no_model(folder, tmp_path):
+    done = ef_asr("transcribe", "a.wav", "--model", folder, "--exit", 9)
+    assert done.exit_code == 2 and "exit: found 9, wanted 1 to 3" in done.stderr
+    done = ef_asr("evaluate", "--model", tmp_path, "--data", "sample")
+    assert done.exit_code == 2 and f"found no config.json in {tmp_path}" in done.stderr
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    done = ef_asr("evaluate", "--model", tmp_path, "--data", "sample")
+    assert done.exit_code == 2 and "found no early-exit model" in done.stderr
+
+
+def test_evaluate_counts_every_word(folder, tmp_path):
+    data = write_folder(tmp_path / "d", [("a.wav", "a b", "x", 0.5), ("b.wav", "c", "x", 0.5)])
+    done = ef_asr("evaluate", "--model", folder, "--data", data)
+    assert done.exit_code == 0, done.stderr
+    rows = [line.split("│") for line in done.stdout.splitlines() if line.startswith("│")]
+    # Exit 1 says "a" twice against "a b" and "c": a missing word and a wrong one, of three.
+    assert [row[3].strip() for row in rows] == ["66.67", "66.67", "66.67"]
+    assert "(all): 2 utterances" in done.stdout
+    done = ef_asr("evaluate", "--model", folder, "--data", tmp_path / "none")
+    assert done.exit_code == 2 and "found no folder" in done.stderr

@@ -1,0 +1,156 @@
+"""Whole runs: real processes, real speech, the real ``flwr run``."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer
+
+from efmodel import EarlyExitForCTC, corpus
+from server_app.run_folder import read_metrics
+from simulation.superlink import LocalSuperLink, app_folder, run_id_in
+from tests.conftest import write_folder
+
+EF_ASR = str(Path(sys.executable).parent / "ef-asr")
+FAST = ["--set", "local-epochs=1", "--set", "fraction-train=1.0"]
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory) -> Path:
+    """A few seconds of the sample's voices: two utterances of four voices, two of a test voice."""
+    sample = corpus.load("sample", "")
+    root = tmp_path_factory.mktemp("speech")
+    for half, voices in (("train", 4), ("test", 1)):
+        dataset = getattr(sample, half)
+        chosen = corpus.speakers(dataset)[:voices]
+        (root / half).mkdir()
+        with (root / half / "metadata.jsonl").open("w") as metadata:
+            for speaker in chosen:
+                numbers = [i for i, s in enumerate(dataset["speaker"]) if s == speaker][:2]
+                for row in dataset.select(numbers):
+                    name = row["audio"]["path"]
+                    (root / half / name).write_bytes(row["audio"]["bytes"])
+                    line = {"file_name": name, "text": row["text"], "speaker": speaker}
+                    metadata.write(json.dumps(line) + "\n")
+    return root
+
+
+def ef_asr(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [EF_ASR, *arguments], cwd=cwd, capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+def processes() -> str:
+    """The command lines of every process that a Flower or Ray run may leave behind."""
+    lines = []
+    for entry in Path("/proc").iterdir():
+        try:
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except (OSError, UnicodeDecodeError):
+            continue
+        if "flower-super" in command or "flwr-simulation" in command:
+            lines.append(command)
+    return "\n".join(lines)
+
+
+def test_simulate_trains_saves_plots_and_leaves_nothing_running(speech, tmp_path):
+    before = processes()
+    done = ef_asr("simulate", "--data", str(speech), "--rounds", "2", *FAST, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    folder = Path(lines[-1])
+    assert lines[0] == f"run folder: {folder}" and folder.parent == tmp_path / "runs"
+    assert sum(line.startswith("round ") for line in lines) == 2
+
+    records = read_metrics(folder / "metrics.jsonl")
+    assert [(r["sampled"], r["answered"], r["failed"]) for r in records] == [(4, 4, 0)] * 2
+    assert sorted(records[0]["capacities"].values()) in ([1, 1, 2, 3], [1, 2, 2, 3], [1, 2, 3, 3])
+    assert len(records[1]["wer"]) == 3 and len(records[1]["clients"]["train-loss"]) == 3
+    assert records[0]["bytes-down"] < records[0]["bytes-down-full"]
+    assert json.loads((folder / "config.json").read_text())["rounds"] == 2
+    assert (folder / "wer.png").stat().st_size > 5000
+    model = EarlyExitForCTC.from_pretrained(folder / "model")
+    assert model.cut(1).config.num_hidden_layers == 2
+    assert len(AutoTokenizer.from_pretrained(folder / "model")) == model.config.vocab_size
+    assert processes() == before
+
+    recording = next((speech / "test").glob("*.opus"))
+    heard = ef_asr("transcribe", str(recording), "--model", str(folder), cwd=tmp_path)
+    assert heard.returncode == 0 and len(heard.stdout.splitlines()) == 1
+    scored = ef_asr("evaluate", "--model", str(folder), "--data", str(speech), cwd=tmp_path)
+    assert scored.returncode == 0 and "WER" in scored.stdout
+
+
+def test_flwr_run_works_and_a_server_app_that_raises_is_a_failure(speech, tmp_path):
+    with LocalSuperLink() as superlink:
+        app = str(app_folder(superlink.home))
+
+        def flwr_run(**keys) -> str:
+            config = " ".join(f"{k.replace('_', '-')}={json.dumps(v)}" for k, v in keys.items())
+            command = superlink.flwr("run", app, "--stream", "--run-config", config)
+            done = subprocess.run(
+                command, env=superlink.environment, capture_output=True, text=True, timeout=600,
+                cwd=tmp_path,
+            )  # fmt: skip
+            run_id = run_id_in(done.stdout)
+            assert run_id, done.stdout + done.stderr
+            return superlink.status(run_id)
+
+        keys = {"data": "audiofolder", "data_path": str(speech), "rounds": 1, "local_epochs": 1}
+        assert flwr_run(output=str(tmp_path / "run"), **keys) == "finished:completed"
+        assert read_metrics(tmp_path / "run" / "metrics.jsonl")[0]["answered"] == 2
+        assert flwr_run(model="no-such-model", **keys) == "finished:failed"
+
+
+def test_exit_code_when_the_server_app_raises(speech, tmp_path):
+    done = ef_asr("simulate", "--data", str(speech), "--set", "model=none", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "model: found 'none', wanted one of tiny or a model's folder" in done.stderr
+    assert Path(done.stdout.splitlines()[-1]).is_dir()
+
+
+def test_exit_code_when_no_client_ever_answers(tmp_path):
+    train = write_folder(
+        tmp_path / "d" / "train", [("a.wav", "one", "x", 1), ("b.wav", "two", "y", 1)]
+    )
+    for name in ("a.wav", "b.wav"):
+        (train / name).write_text("no audio")
+    done = ef_asr("simulate", "--data", str(tmp_path / "d"), cwd=tmp_path)
+    assert done.returncode == 1
+    assert "no client could be used in 3 rounds" in done.stderr
+    assert "a.wav: found no readable audio" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--data", "/no/such/folder"], "data-path: found no folder /no/such/folder"),
+        (["--data", "libri"], "data: found 'libri', wanted one of"),
+        (["--set", "roundz=3"], "--set: found 'roundz=3', wanted KEY=VALUE, with KEY one of model"),
+        (["--set", "lr=fast"], "lr: found 'fast', wanted float"),
+        (["--rounds", "0"], "rounds: found 0, wanted a number from 1"),
+        (["--nodes", "99"], "nodes: found 99, wanted 1 to 18 speakers"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_starts(arguments, complaint, tmp_path):
+    done = ef_asr("simulate", *arguments, cwd=tmp_path)
+    assert done.returncode == 2 and complaint in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_ctrl_c_stops_the_run_and_all_its_processes(speech, tmp_path):
+    before = processes()
+    command = [EF_ASR, "simulate", "--data", str(speech), "--rounds", "500", *FAST]
+    run = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 300
+    while not list(tmp_path.glob("runs/*/metrics.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    run.send_signal(signal.SIGINT)
+    assert run.wait(timeout=120) == 130
+    assert run.stdout.read().splitlines()[-1].startswith(str(tmp_path / "runs"))
+    assert processes() == before
