@@ -1,12 +1,14 @@
 """The local training loop."""
 
+import random
+
 import torch
 from torch.optim import AdamW
 
 from efmodel.batching import batches
 from efmodel.model import EarlyExitForCTC
 from efmodel.settings import Settings
-from efmodel.utterances import Utterance, collate
+from efmodel.utterances import Utterance, at_speed, collate
 
 MAX_GRADIENT_NORM = 1.0
 
@@ -23,12 +25,15 @@ def train(
     FloatingPointError
         If the loss is no longer finite; nothing that comes of it is worth sending.
     """
-    torch.manual_seed(seed)  # dropout
+    torch.manual_seed(seed)  # dropout and masks
+    chance = random.Random(seed)
+    speeds = [1 - settings.speed_perturbation, 1.0, 1 + settings.speed_perturbation]
     optimizer = AdamW(model.parameters(), lr=settings.lr)
     model.train()
     for epoch in range(settings.local_epochs):
         losses = torch.zeros(model.config.num_exits)
         for batch in batches(utterances, settings.batch_seconds, seed + epoch):
+            batch = [at_speed(utterance, chance.choice(speeds)) for utterance in batch]
             output = model(**{k: v.to(model.device) for k, v in collate(batch).items()})
             if not torch.isfinite(output.loss):
                 raise FloatingPointError(f"epoch {epoch + 1}: found a loss of {output.loss}")

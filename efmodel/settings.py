@@ -62,6 +62,11 @@ class Settings:
     local_epochs: int = key(2, "passes over a client's own data in a round", at_least(1))
     lr: float = key(1e-3, "AdamW's learning rate on the client", ABOVE_ZERO)
     batch_seconds: float = key(30.0, "seconds of audio in a batch, padding counted", ABOVE_ZERO)
+    speed_perturbation: float = key(
+        0.1,
+        "clients also train on speech played slower and faster by this share; 0: as it is",
+        Check(lambda value: 0 <= value <= 0.5, "a share from 0 to 0.5"),
+    )
     seed: int = key(0, "of everything random", at_least(0))
     data: str = key("sample", "sample, audiofolder, or a plug-in's name")
     data_path: str = key("", "folder that data=audiofolder reads; a node's own config comes first")

@@ -15,8 +15,9 @@ def aggregate(records: list[RecordDict], weighted_by_key: str) -> MetricRecord:
     """
     metrics = [next(iter(record.metric_records.values())) for record in records]
     result = MetricRecord()
-    for name in ("num-examples", "seconds", "skipped"):
+    for name in ("num-examples", "seconds", "skipped", "wall-seconds"):
         result[name] = sum(float(cast(float, m.get(name, 0.0))) for m in metrics)
+    result["peak-memory"] = max(float(cast(float, m.get("peak-memory", 0.0))) for m in metrics)
     for name in ("train-loss", "loss"):
         pairs = [(_per_exit(m, name), float(cast(float, m[weighted_by_key]))) for m in metrics]
         if means := _weighted(pairs):

@@ -1,9 +1,12 @@
 """What is skipped, named and counted on the way from recordings to batches."""
 
+import pytest
+import torch
+
 from efmodel import corpus
 from efmodel.loss import IGNORED
-from efmodel.utterances import collate, prepare
-from tests.conftest import small_config, write_folder
+from efmodel.utterances import Utterance, at_speed, collate, prepare
+from tests.conftest import small_config, tone, write_folder
 
 
 def rows(tmp_path):
@@ -43,3 +46,12 @@ def test_collate_pads_and_says_where(tmp_path, tokenizer):
     assert batch["attention_mask"].sum(1).tolist() == [16_000, 3_200]
     assert batch["input_values"][1, 3_200:].abs().sum() == 0
     assert batch["labels"].shape == (2, 11) and (batch["labels"][0] == IGNORED).sum() == 6
+
+
+@pytest.mark.parametrize("speed", [0.9, 1.0, 1.1])
+def test_faster_speech_is_shorter_and_higher(speed):
+    slow = Utterance("a", torch.from_numpy(tone(2.0, pitch=400)), "one", [3])
+    fast = at_speed(slow, speed)
+    assert fast.seconds == pytest.approx(2.0 / speed, abs=0.001)
+    spectrum = torch.fft.rfft(fast.samples[:16_000]).abs()
+    assert spectrum.argmax() == pytest.approx(400 * speed, abs=1)
