@@ -4,21 +4,22 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
 import httpx
+import psutil
 
 import efmodel
 
 START_SECONDS = 60  # for a SuperLink to answer; a loaded machine takes its time
-STOP_SECONDS = 20  # for a run to wind down before its processes are killed
+STOP_SECONDS = 10  # for processes to wind down before they are killed
 
 # Off the network: no telemetry, no update check, no second installation of torch for each run.
 OFFLINE = {
@@ -106,25 +107,30 @@ class LocalSuperLink:
         )
 
     def stop(self) -> None:
-        """Stop the SuperLink and all it started."""
+        """Stop the SuperLink and all it started.
+
+        Its superexec leads a session of its own and Ray many processes, so the family is asked for
+        while its members still know their parents.
+        """
         if self.process is not None:
-            group = self.process.pid  # it leads its own session, so its own process group
-            _signal(group, signal.SIGTERM)
+            family: list[psutil.Process] = []
+            with suppress(psutil.NoSuchProcess):
+                family = psutil.Process(self.process.pid).children(recursive=True)
+            self.process.terminate()
+            for member in family:
+                with suppress(psutil.NoSuchProcess):
+                    member.terminate()
+            _, alive = psutil.wait_procs(family, STOP_SECONDS)
+            for member in alive:
+                with suppress(psutil.NoSuchProcess):
+                    member.kill()
             try:
                 self.process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                pass
-            _signal(group, signal.SIGKILL)
-            self.process.wait()
+                self.process.kill()
+                self.process.wait()
             self.process = None
         shutil.rmtree(self.home, ignore_errors=True)
-
-
-def _signal(group: int, number: signal.Signals) -> None:
-    try:
-        os.killpg(group, number)
-    except ProcessLookupError:
-        pass
 
 
 def run_id_in(output: str) -> str | None:
