@@ -55,13 +55,13 @@ class Settings:
     )
     weighting: str = key("examples", "what a client weighs", one_of("examples", "uniform"))
     rounds: int = key(18, "federated rounds", at_least(1))
-    fraction_train: float = key(0.45, "share of the nodes that train in a round", SHARE)
+    fraction_train: float = key(0.5, "share of the nodes that train in a round", SHARE)
     min_nodes: int = key(2, "nodes to wait for, and to sample at least", at_least(1))
     round_timeout: float = key(3600.0, "seconds after which a round closes", ABOVE_ZERO)
     evaluate_every: int = key(1, "rounds between central evaluations; the last too", at_least(1))
     local_epochs: int = key(2, "passes over a client's own data in a round", at_least(1))
     lr: float = key(1e-3, "AdamW's learning rate on the client", ABOVE_ZERO)
-    batch_seconds: float = key(30.0, "seconds of audio in a batch, padding counted", ABOVE_ZERO)
+    batch_seconds: float = key(12.0, "seconds of audio in a batch, padding counted", ABOVE_ZERO)
     speed_perturbation: float = key(
         0.1,
         "clients also train on speech played slower and faster by this share; 0: as it is",

@@ -40,10 +40,9 @@ def speech(tmp_path_factory) -> Path:
     return root
 
 
-def ef_asr(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [EF_ASR, *arguments], cwd=cwd, capture_output=True, text=True, timeout=600, check=False
-    )
+def ef_asr(*arguments: str, cwd: Path, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    command = [EF_ASR, *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
 
 
 def processes() -> set[str]:
