@@ -54,7 +54,7 @@ class Settings:
         one_of("trainers", "cohort"),
     )
     weighting: str = key("examples", "what a client weighs", one_of("examples", "uniform"))
-    rounds: int = key(18, "federated rounds", at_least(1))
+    rounds: int = key(32, "federated rounds", at_least(1))
     fraction_train: float = key(0.5, "share of the nodes that train in a round", SHARE)
     min_nodes: int = key(2, "nodes to wait for, and to sample at least", at_least(1))
     round_timeout: float = key(3600.0, "seconds after which a round closes", ABOVE_ZERO)
