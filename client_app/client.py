@@ -51,7 +51,9 @@ def train_round(message: Message, context: Context) -> Message:
     model.to("cuda" if torch.cuda.is_available() else "cpu")
 
     scores = score(model, held_out, tokenizer, settings.batch_seconds)
-    losses = train(model, train_on, settings, _seed(context, settings, request["server-round"]))
+    server_round = int(request["server-round"])
+    seed = _seed(context, settings, server_round)
+    losses = train(model, train_on, settings, server_round, seed)
     metrics = MetricRecord(
         {
             "num-examples": len(train_on),

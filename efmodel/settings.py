@@ -56,11 +56,19 @@ class Settings:
     weighting: str = key("examples", "what a client weighs", one_of("examples", "uniform"))
     rounds: int = key(32, "federated rounds", at_least(1))
     fraction_train: float = key(0.5, "share of the nodes that train in a round", SHARE)
-    min_nodes: int = key(2, "nodes to wait for, and to sample at least", at_least(1))
+    min_train_nodes: int = key(
+        6, "nodes that train in a round at least, where there are so many", at_least(1)
+    )
+    min_nodes: int = key(2, "nodes to wait for before a round", at_least(1))
     round_timeout: float = key(3600.0, "seconds after which a round closes", ABOVE_ZERO)
     evaluate_every: int = key(1, "rounds between central evaluations; the last too", at_least(1))
     local_epochs: int = key(2, "passes over a client's own data in a round", at_least(1))
     lr: float = key(1e-3, "AdamW's learning rate on the client", ABOVE_ZERO)
+    lr_schedule: str = key(
+        "cosine",
+        "lr over the rounds: falling from lr towards 0 along a cosine, or always the same",
+        one_of("cosine", "constant"),
+    )
     batch_seconds: float = key(12.0, "seconds of audio in a batch, padding counted", ABOVE_ZERO)
     speed_perturbation: float = key(
         0.1,

@@ -30,6 +30,6 @@ def by_name(settings: Settings, owner_exits: Mapping[str, int]) -> Strategy:
         seed=settings.seed,
         node_timeout=settings.round_timeout,
         fraction_train=settings.fraction_train,
-        min_train_nodes=settings.min_nodes,
+        min_train_nodes=settings.min_train_nodes,
         min_available_nodes=settings.min_nodes,
     )

@@ -6,6 +6,7 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 from client_app import app
+from client_app.training import learning_rate
 from efmodel import EarlyExitForCTC, text
 from efmodel.payload import describe
 from efmodel.settings import Settings, SettingsError
@@ -79,6 +80,15 @@ def test_training_learns_more_in_more_epochs(whole, tokenizer, folder):
         return app(ask(whole, tokenizer, "train"), node).content["metrics"]["train-loss"][-1]
 
     assert loss(4) < loss(1) - 0.1
+
+
+def test_the_learning_rate_falls_along_a_cosine_or_stays():
+    settings = Settings(lr=0.01, rounds=10)
+    rates = [learning_rate(settings, r) for r in range(1, 11)]
+    assert rates[0] == 0.01 and rates[5] == pytest.approx(0.005) and 0 < rates[9] < 0.001
+    assert rates == sorted(rates, reverse=True)
+    constant = Settings(lr=0.01, rounds=10, lr_schedule="constant")
+    assert learning_rate(constant, 10) == 0.01
 
 
 def test_the_same_seed_trains_the_same_model(whole, tokenizer, folder):
