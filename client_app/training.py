@@ -48,7 +48,9 @@ def train(
     model.train()
     for epoch in range(settings.local_epochs):
         losses = torch.zeros(model.config.num_exits)
-        for batch in batches(utterances, settings.batch_seconds, seed + epoch):
+        for batch in batches(
+            utterances, settings.batch_seconds, seed + epoch, settings.batch_utterances
+        ):
             batch = [at_speed(utterance, chance.choice(speeds)) for utterance in batch]
             output = model(**{k: v.to(model.device) for k, v in collate(batch).items()})
             if not torch.isfinite(output.loss):

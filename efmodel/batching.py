@@ -16,8 +16,13 @@ class HasSeconds(Protocol):
 Item = TypeVar("Item", bound=HasSeconds)
 
 
-def batches(items: Sequence[Item], batch_seconds: float, seed: int) -> list[list[Item]]:
+def batches(
+    items: Sequence[Item], batch_seconds: float, seed: int, batch_utterances: int | None = None
+) -> list[list[Item]]:
     """Return the items in batches of at most ``batch_seconds``, padding counted.
+
+    And of at most ``batch_utterances``, if given: an optimizer that learns from single words
+    wants steps as much as one that learns from sentences.
 
     Items are sorted by length, those of nearly equal length shuffled among themselves, cut into
     batches, and the batches shuffled. An item longer than ``batch_seconds`` is a batch by itself.
@@ -29,7 +34,9 @@ def batches(items: Sequence[Item], batch_seconds: float, seed: int) -> list[list
     longest = 0.0
     for item in ordered:
         longest = max(longest, item.seconds)
-        if result and longest * (len(result[-1]) + 1) <= batch_seconds:
+        size = len(result[-1]) + 1 if result else 0
+        fits = batch_utterances is None or size <= batch_utterances
+        if result and fits and longest * size <= batch_seconds:
             result[-1].append(item)
         else:
             result.append([item])
