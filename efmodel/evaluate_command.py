@@ -36,8 +36,8 @@ def evaluate(
         typer.secho(f"data: found no readable utterance in {data}", fg="red", err=True)
         raise typer.Exit(1)
     seconds = sum(utterance.seconds for utterance in utterances)
-    title = f"{data} ({half}): {len(utterances)} utterances, {seconds / 60:.1f} minutes"
-    table = Table("exit", "loss", "WER %", "CER %", title=title)
+    print(f"{data} ({half}): {len(utterances)} utterances, {seconds / 60:.1f} minutes")
+    table = Table("exit", "loss", "WER %", "CER %")
     scores = score(recogniser, utterances, tokenizer, Settings.batch_seconds)
     for number, at in enumerate(scores, start=1):
         table.add_row(str(number), f"{at.loss:.3f}", f"{100 * at.wer:.2f}", f"{100 * at.cer:.2f}")
