@@ -15,6 +15,8 @@ from efmodel.config import HOP, SAMPLE_RATE, EarlyExitConfig
 N_FFT = 512
 WINDOW = 400  # samples: 25 ms at 16 kHz
 FLOOR = 1e-6  # added to the mel energies before the logarithm
+SILENT = 0.1  # added to a band's deviation: speech has 1 to 3; bands above 4 kHz of an 8 kHz
+# recording have next to none, and must not be blown up to noise
 
 
 @lru_cache(maxsize=4)
@@ -62,7 +64,7 @@ def log_mel(samples: Tensor, lengths: Tensor, num_mel_bins: int) -> tuple[Tensor
     mean = (features * mask).sum(1, keepdim=True) / count
     centred = (features - mean) * mask
     deviation = (centred.square().sum(1, keepdim=True) / count).sqrt()
-    return centred / (deviation + 1e-3), lengths
+    return centred / (deviation + SILENT), lengths
 
 
 def mask_bands_and_frames(features: Tensor, config: EarlyExitConfig) -> Tensor:

@@ -70,7 +70,7 @@ class Settings:
         one_of("cosine", "constant"),
     )
     batch_seconds: float = key(12.0, "seconds of audio in a batch, padding counted", ABOVE_ZERO)
-    batch_utterances: int = key(8, "utterances in a client's batch at most", at_least(1))
+    batch_utterances: int = key(6, "utterances in a client's batch at most", at_least(1))
     speed_perturbation: float = key(
         0.1,
         "clients also train on speech played slower and faster by this share; 0: as it is",
