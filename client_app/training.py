@@ -1,6 +1,5 @@
 """The local training loop."""
 
-import math
 import random
 
 import torch
@@ -12,17 +11,19 @@ from efmodel.settings import Settings
 from efmodel.utterances import Utterance, at_speed, collate
 
 MAX_GRADIENT_NORM = 1.0
+COOLDOWN = 0.3  # the last share of the rounds, in which the learning rate falls
 
 
 def learning_rate(settings: Settings, server_round: int) -> float:
-    """Return the learning rate of a round (from 1): ``lr`` in the first, on a cosine close to 0.
+    """Return the learning rate of a round, counted from 1.
 
-    Small steps at the end let clients that pull apart settle on one model.
+    "cooldown" keeps ``lr`` for most of the rounds, then falls towards 0 in equal steps: clients that
+    pull apart settle on one model only when their steps are small, and learn little while they are.
     """
     if settings.lr_schedule == "constant":
         return settings.lr
-    done = (server_round - 1) / settings.rounds
-    return settings.lr * (1 + math.cos(math.pi * done)) / 2
+    left = (settings.rounds - server_round + 1) / settings.rounds
+    return settings.lr * min(1.0, left / COOLDOWN)
 
 
 def train(

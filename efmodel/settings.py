@@ -65,9 +65,9 @@ class Settings:
     local_epochs: int = key(2, "passes over a client's own data in a round", at_least(1))
     lr: float = key(1e-3, "AdamW's learning rate on the client", ABOVE_ZERO)
     lr_schedule: str = key(
-        "cosine",
-        "lr over the rounds: falling from lr towards 0 along a cosine, or always the same",
-        one_of("cosine", "constant"),
+        "cooldown",
+        "lr over the rounds: falling towards 0 over the last 30 % of them, or always the same",
+        one_of("cooldown", "constant"),
     )
     batch_seconds: float = key(12.0, "seconds of audio in a batch, padding counted", ABOVE_ZERO)
     batch_utterances: int = key(6, "utterances in a client's batch at most", at_least(1))
