@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import time
 import tomllib
@@ -102,6 +103,7 @@ def _run(config: dict[str, Any], nodes: int, folder: Any) -> int:
     federation = f"num-supernodes={nodes} client-resources-num-cpus=1 init-args-num-cpus={cores}"
     overrides = " ".join(f"{key}={json.dumps(value)}" for key, value in config.items())
     log = folder.path / "simulate.log"
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # kill, like Ctrl-C, stops it all
     with LocalSuperLink() as superlink, log.open("wb") as output:
         command = superlink.flwr("run", str(app_folder(superlink.home)), "--stream")
         command += ["--run-config", overrides, "--federation-config", federation]

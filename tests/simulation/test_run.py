@@ -137,14 +137,15 @@ def test_what_cannot_be_is_said_before_anything_starts(arguments, complaint, tmp
     assert not (tmp_path / "runs").exists()
 
 
-def test_ctrl_c_stops_the_run_and_all_its_processes(speech, tmp_path):
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_kill_stop_the_run_and_all_its_processes(speech, tmp_path, signum):
     before = processes()
     command = [EF_ASR, "simulate", "--data", str(speech), "--rounds", "500", *FAST]
     run = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 300
     while not list(tmp_path.glob("runs/*/metrics.jsonl")) and time.monotonic() < deadline:
         time.sleep(0.5)
-    run.send_signal(signal.SIGINT)
+    run.send_signal(signum)
     assert run.wait(timeout=120) == 130
     assert run.stdout.read().splitlines()[-1].startswith(str(tmp_path / "runs"))
     assert not processes() - before
