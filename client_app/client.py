@@ -16,14 +16,16 @@ from flwr.app import (
 from flwr.clientapp import ClientApp
 
 from client_app.capacity import capacity
+from client_app.mods import privacy, wire_format
 from client_app.recordings import recordings
 from client_app.training import train
+from efmodel.config import EarlyExitConfig
 from efmodel.evaluation import score
 from efmodel.model import EarlyExitForCTC
 from efmodel.payload import blueprint
 from efmodel.settings import Settings
 
-app = ClientApp()
+app = ClientApp(mods=[wire_format, privacy])
 
 
 @app.query()
@@ -32,6 +34,8 @@ def query(message: Message, context: Context) -> Message:
     settings = Settings.from_run_config(context.run_config)
     config, _ = blueprint(message.content["config"])
     answer = ConfigRecord({"capacity": capacity(context, settings, config.num_exits)})
+    if "tag" in context.node_config:
+        answer["tag"] = str(context.node_config["tag"])
     if "partition-id" in context.node_config:
         answer["name"] = f"partition {context.node_config['partition-id']}"
     return Message(RecordDict({"config": answer}), reply_to=message)
@@ -46,14 +50,16 @@ def train_round(message: Message, context: Context) -> Message:
     config, tokenizer = blueprint(request)
     train_on, held_out, skipped = recordings(context, settings, config, tokenizer)
 
-    model = EarlyExitForCTC(config.cut(int(request["capacity"])))
+    model = EarlyExitForCTC(config.cut(_asked_capacity(request, context, settings, config)))
     model.load_state_dict(message.content["arrays"].to_torch_state_dict())
     model.to("cuda" if torch.cuda.is_available() else "cpu")
 
     scores = score(model, held_out, tokenizer, settings.batch_seconds)
     server_round = int(request["server-round"])
     seed = _seed(context, settings, server_round)
-    losses = train(model, train_on, settings, server_round, seed)
+    # Flower's FedProx sends its own mu.
+    mu = float(request.get("proximal-mu", settings.proximal_mu))
+    losses = train(model, train_on, settings, server_round, seed, mu)
     metrics = MetricRecord(
         {
             "num-examples": len(train_on),
@@ -72,6 +78,26 @@ def train_round(message: Message, context: Context) -> Message:
         metrics["characters"] = scores[0].characters
     arrays = ArrayRecord(model.state_dict())
     return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
+
+
+def _asked_capacity(
+    request: ConfigRecord, context: Context, settings: Settings, config: EarlyExitConfig
+) -> int:
+    """Return the depth of the model in the message; a strategy that is not partial sends it all.
+
+    Raises
+    ------
+    ValueError
+        If that is deeper than this node can train.
+    """
+    own = capacity(context, settings, config.num_exits)
+    asked = int(request.get("capacity", config.num_exits))
+    if asked > own:
+        raise ValueError(
+            f"capacity: found a message that wants {asked}, this node can train {own}; "
+            "strategies that send whole models want capacities=full"
+        )
+    return asked
 
 
 def _seed(context: Context, settings: Settings, server_round: int) -> int:

@@ -3,6 +3,7 @@
 import random
 
 import torch
+from torch import Tensor, nn
 from torch.optim import AdamW
 
 from efmodel.batching import batches
@@ -17,13 +18,19 @@ COOLDOWN = 0.3  # the last share of the rounds, in which the learning rate falls
 def learning_rate(settings: Settings, server_round: int) -> float:
     """Return the learning rate of a round, counted from 1.
 
-    "cooldown" keeps ``lr`` for most of the rounds, then falls towards 0 in equal steps: clients that
-    pull apart settle on one model only when their steps are small, and learn little while they are.
+    "cooldown" keeps ``lr`` for most of the rounds, then falls towards 0 in equal steps: clients
+    that pull apart settle on one model only when their steps are small, and then learn little.
     """
     if settings.lr_schedule == "constant":
         return settings.lr
     left = (settings.rounds - server_round + 1) / settings.rounds
     return settings.lr * min(1.0, left / COOLDOWN)
+
+
+def proximal_term(model: nn.Module, received: list[Tensor], mu: float) -> Tensor:
+    """Return mu / 2 |w - w_received|^2 (FedProx, arXiv 1812.06127, equation 2)."""
+    pairs = zip(model.parameters(), received, strict=True)
+    return mu / 2 * torch.stack([(p - r).square().sum() for p, r in pairs]).sum()
 
 
 def train(
@@ -32,8 +39,11 @@ def train(
     settings: Settings,
     server_round: int,
     seed: int,
+    proximal_mu: float = 0.0,
 ) -> list[float]:
     """Train all exits of ``model`` in place; return the last epoch's mean loss per exit.
+
+    With ``proximal_mu`` the loss grows by ``proximal_term``.
 
     A new optimizer every time: its state belongs to no one model once replies are averaged.
 
@@ -46,6 +56,7 @@ def train(
     chance = random.Random(seed)
     speeds = [1 - settings.speed_perturbation, 1.0, 1 + settings.speed_perturbation]
     optimizer = AdamW(model.parameters(), lr=learning_rate(settings, server_round))
+    received = [p.detach().clone() for p in model.parameters()] if proximal_mu else []
     model.train()
     for epoch in range(settings.local_epochs):
         losses = torch.zeros(model.config.num_exits)
@@ -56,8 +67,11 @@ def train(
             output = model(**{k: v.to(model.device) for k, v in collate(batch).items()})
             if not torch.isfinite(output.loss):
                 raise FloatingPointError(f"epoch {epoch + 1}: found a loss of {output.loss}")
+            loss = output.loss
+            if proximal_mu:
+                loss = loss + proximal_term(model, received, proximal_mu)
             optimizer.zero_grad()
-            output.loss.backward()
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
             optimizer.step()
             losses += output.losses.detach().cpu() * len(batch)

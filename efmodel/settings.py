@@ -33,6 +33,8 @@ def at_least(low: float) -> Check:
 
 
 ABOVE_ZERO = Check(lambda value: 0 < value < float("inf"), "a number above 0")
+FROM_ZERO = Check(lambda value: 0 <= value < float("inf"), "a number from 0")
+FRACTION = Check(lambda value: 0 <= value < 1, "a number from 0, below 1")
 SHARE = Check(lambda value: 0 < value <= 1, "a share above 0, up to 1")
 
 
@@ -47,22 +49,74 @@ class Settings:
 
     model: str = key("tiny", "preset (tiny), or a folder that `from_pretrained` loads")
     exit_loss: str = key("mean", "how the exits' losses become one", one_of(*EXIT_LOSSES))
-    strategy: str = key("partial-fedavg", "strategy, by name")
+    strategy: str = key(
+        "partial-fedavg",
+        "partial-fedavg, -fedavgm, -fedadam, -fedyogi, -fedadagrad, or your own: `module:Class`",
+    )
+    strategy_options: str = key(
+        "", "arguments of a strategy of your own, such as `alpha=0.3 name=x`"
+    )
     coverage: str = key(
         "trainers",
         "average a tensor over its trainers, or over the whole cohort",
         one_of("trainers", "cohort"),
     )
-    weighting: str = key("examples", "what a client weighs", one_of("examples", "uniform"))
+    weighting: str = key(
+        "examples",
+        "what a client weighs",
+        one_of("examples", "seconds", "uniform", "loss", "wer", "depth"),
+    )
+    server_learning_rate: float = key(1.0, "partial-fedavgm's step", ABOVE_ZERO)
+    server_momentum: float = key(0.9, "partial-fedavgm's momentum", FRACTION)
+    eta: float = key(0.01, "step of partial-fedadam, -fedyogi and -fedadagrad", ABOVE_ZERO)
+    beta_1: float = key(0.9, "momentum of partial-fedadam and -fedyogi", FRACTION)
+    beta_2: float = key(0.99, "memory of their second moment", FRACTION)
+    tau: float = key(1e-3, "what those three add to its root: how adaptive they are", ABOVE_ZERO)
     rounds: int = key(32, "federated rounds", at_least(1))
     fraction_train: float = key(0.5, "share of the nodes that train in a round", SHARE)
     min_train_nodes: int = key(
         6, "nodes that train in a round at least, where there are so many", at_least(1)
     )
     min_nodes: int = key(2, "nodes to wait for before a round", at_least(1))
-    round_timeout: float = key(3600.0, "seconds after which a round closes", ABOVE_ZERO)
+    select: str = key(
+        "", "nodes that may train, such as `capacity>=2` or `tag=kitchen`; empty: all"
+    )
+    over_sample: float = key(
+        1.0,
+        "nodes asked for each one wanted; the first enough replies close the round",
+        at_least(1),
+    )
+    round_timeout: float = key(
+        3600.0, "seconds after which a round closes, or waiting for nodes ends", ABOVE_ZERO
+    )
+    max_failed_rounds: int = key(
+        3, "rounds in a row without a usable reply before the run gives up", at_least(1)
+    )
+    wire_dtype: str = key(
+        "float32",
+        "how tensors travel; int8 keeps its rounding errors on the client for the next round",
+        one_of("float32", "float16", "int8"),
+    )
+    max_update_norm: str = key(
+        "off", "L2 norm to which a client's change is shortened: off, a number, or auto (median)"
+    )
+    dp_noise_multiplier: float = key(
+        0.0, "central differential privacy: noise per max-update-norm; 0: none", FROM_ZERO
+    )
+    local_clip_norm: float = key(
+        0.0, "L2 norm to which a client shortens its change before it leaves; 0: not", FROM_ZERO
+    )
+    local_epsilon: float = key(
+        0.0,
+        "local differential privacy of one round's change, with local-clip-norm; 0: none",
+        FROM_ZERO,
+    )
+    local_delta: float = key(1e-5, "the delta that goes with local-epsilon", SHARE)
     evaluate_every: int = key(1, "rounds between central evaluations; the last too", at_least(1))
     local_epochs: int = key(2, "passes over a client's own data in a round", at_least(1))
+    proximal_mu: float = key(
+        0.0, "FedProx: weight of the squared distance to the model received; 0: none", FROM_ZERO
+    )
     lr: float = key(1e-3, "AdamW's learning rate on the client", ABOVE_ZERO)
     lr_schedule: str = key(
         "cooldown",
@@ -83,6 +137,8 @@ class Settings:
         "uniform", "simulated clients' capacities: uniform, full, or shares such as 0.5,0.3,0.2"
     )
     output: str = key("", "run folder; empty: a new one under ~/ef-asr-runs")
+    resume: str = key("", "run folder to go on with after its last round; empty: start anew")
+    keep_checkpoints: int = key(2, "last checkpoints kept, beside the best one", at_least(1))
 
     @classmethod
     def from_run_config(cls, config: Mapping[str, Any]) -> "Settings":
@@ -104,6 +160,8 @@ class Settings:
 def _checked(name: str, value: Any, kind: type, metadata: Mapping[str, Any]) -> Any:
     if kind is float and type(value) is int:
         value = float(value)
+    if kind is str and type(value) in (int, float):  # max-update-norm=5, as Flower reads it
+        value = str(value)
     if type(value) is not kind:
         raise SettingsError(f"{name}: found {value!r}, wanted {kind.__name__}")
     check: Check | None = metadata["check"]

@@ -9,6 +9,7 @@ from flwr.serverapp import Grid
 
 FIRST_POLL = 0.05  # seconds; simulated clients answer fast
 SLOWEST_POLL = 3.0  # seconds; devices take minutes, and the server has better things to do
+PULLED = 4  # replies asked for at a time: no more are in memory, however many are ready
 
 
 @dataclass
@@ -18,6 +19,7 @@ class Traffic:
     down: int = 0
     up: int = 0
     sent: int = 0  # messages
+    answered: int = 0  # replies without an error
 
 
 def tensor_bytes(message: Message) -> int:
@@ -33,7 +35,8 @@ def exchange(
 ) -> Iterator[Message]:
     """Send the messages and yield each reply as it arrives, until all came or ``timeout`` s passed.
 
-    Polls ever more slowly while nothing comes, at once again when something does.
+    Polls ever more slowly while nothing comes, at once again when something does. Whoever has
+    enough replies stops asking for more.
     """
     messages = list(messages)
     traffic.sent = len(messages)
@@ -43,13 +46,21 @@ def exchange(
     del messages
     pause = FIRST_POLL
     while waiting and time.monotonic() < deadline:
-        replies = list(grid.pull_messages(waiting))
-        for reply in replies:
-            waiting.discard(reply.metadata.reply_to_message_id)
-            traffic.up += tensor_bytes(reply)
-            yield reply
-        if replies:
+        before = len(waiting)
+        for some in batched(list(waiting), PULLED):
+            for reply in grid.pull_messages(some):
+                waiting.discard(reply.metadata.reply_to_message_id)
+                traffic.up += tensor_bytes(reply)
+                traffic.answered += not reply.has_error()
+                yield reply
+        if len(waiting) < before:
             pause = FIRST_POLL
         else:
             time.sleep(pause)
             pause = min(pause * 1.3, SLOWEST_POLL)
+
+
+def batched(ids: list[str], size: int) -> Iterator[list[str]]:
+    """Yield the ids, ``size`` at a time."""
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]

@@ -13,11 +13,10 @@ from flwr.serverapp.strategy import Strategy
 
 from efmodel.evaluation import ExitScore
 from efmodel.settings import Settings
+from server_app.checkpoint import Checkpoint, Checkpoints
 from server_app.exchange import Traffic, exchange
 from server_app.run_folder import RunFolder, line
 from server_app.strategy.round_report import RoundReport
-
-MAX_FAILED_ROUNDS = 3  # in a row, before the run gives up
 
 Evaluate = Callable[[ArrayRecord], list[ExitScore]]
 
@@ -34,29 +33,44 @@ class Rounds:
     strategy: Strategy
     settings: Settings
     folder: RunFolder
+    checkpoints: Checkpoints
     evaluate: Evaluate
     request: ConfigRecord  # what every message tells the clients
     num_exits: int
 
-    def run(self, arrays: ArrayRecord) -> ArrayRecord:
-        """Run all rounds from ``arrays`` on and return the last model.
+    def run(self, arrays: ArrayRecord, after: int = 0) -> ArrayRecord:
+        """Run all rounds that come ``after`` one, starting at ``arrays``; return the last model.
 
         Raises
         ------
         RunFailedError
-            If no client's reply could be used in three rounds in a row.
+            If no client's reply could be used in ``max-failed-rounds`` rounds in a row.
         """
         failed = 0
-        for server_round in range(1, self.settings.rounds + 1):
+        for server_round in range(after + 1, self.settings.rounds + 1):
             new_arrays, record = self._round(server_round, arrays)
             arrays = new_arrays or arrays
             failed = 0 if new_arrays else failed + 1
             self.folder.write_round(record)
+            self._checkpoint(server_round, arrays, record["wer"])
             log(INFO, "%s", line(record, self.settings.rounds))
-            if failed == MAX_FAILED_ROUNDS:
+            if failed == self.settings.max_failed_rounds:
                 reasons = "; ".join(f"{n}: {why}" for n, why in record["failures"].items())
                 raise RunFailedError(f"no client could be used in {failed} rounds ({reasons})")
         return arrays
+
+    def _checkpoint(self, server_round: int, arrays: ArrayRecord, wer: list[float]) -> None:
+        nodes = getattr(self.strategy, "nodes", None)
+        self.checkpoints.save(
+            Checkpoint(
+                round=server_round,
+                strategy=self.settings.strategy,
+                arrays={name: array.numpy() for name, array in arrays.items()},
+                moments=getattr(self.strategy, "moments", {}),
+                nodes=list(nodes.met.values()) if nodes else [],
+                wer=wer,
+            )
+        )
 
     def _round(
         self, server_round: int, arrays: ArrayRecord
@@ -86,17 +100,24 @@ class Rounds:
         scores: list[ExitScore],
         arrays: ArrayRecord,
     ) -> dict[str, Any]:
-        report: RoundReport = getattr(self.strategy, "report", RoundReport())
+        # A strategy that is not partial keeps no report: every node that answered trained it all.
         whole = sum(len(array.data) for array in arrays.values())
-        answered = len(report.accepted)
+        report = getattr(self.strategy, "report", None)
+        if report is None:
+            answered, failed = traffic.answered, traffic.sent - traffic.answered
+            report, trainers = RoundReport(), [traffic.answered] * self.num_exits
+        else:
+            answered, failed = len(report.accepted), len(report.failed)
+            trainers = report.trainers(self.num_exits)
         return {
             "round": server_round,
             "sampled": traffic.sent,
             "answered": answered,
-            "failed": len(report.failed),
+            "failed": failed,
+            "spare": len(report.spare),
             "failures": {**report.unmet, **report.failed},
             "capacities": report.sampled,
-            "trainers-per-exit": report.trainers(self.num_exits),
+            "trainers-per-exit": trainers,
             "bytes-down": traffic.down,
             "bytes-up": traffic.up,
             # What the same cohort would have cost had each client held the whole model.

@@ -1,4 +1,4 @@
-"""The folder of one run: config.json, metrics.jsonl, model/, plots."""
+"""The folder of one run: config.json, metrics.jsonl, checkpoints/, model/, plots."""
 
 import json
 import time
@@ -14,14 +14,23 @@ class RunFolder:
     ----------
     output : str
         The folder; empty for a new one under ``~/ef-asr-runs``, named by the time.
+    resume : str
+        The folder of a run to go on with; empty for a new run.
 
     Raises
     ------
     FileExistsError
-        If it already holds a run: results are never overwritten.
+        If ``output`` already holds a run: results are never overwritten.
+    FileNotFoundError
+        If ``resume`` holds no run.
     """
 
-    def __init__(self, output: str) -> None:
+    def __init__(self, output: str, resume: str = "") -> None:
+        if resume:
+            self.path = Path(resume).expanduser().resolve()
+            if not self.config.is_file():
+                raise FileNotFoundError(f"resume: found no config.json in {self.path}")
+            return
         if output:
             self.path = Path(output).expanduser().resolve()
         else:
@@ -36,6 +45,16 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def config(self) -> Path:
+        """The run config."""
+        return self.path / "config.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What a run goes on from."""
+        return self.path / "checkpoints"
+
+    @property
     def model(self) -> Path:
         """What ``from_pretrained`` loads, tokenizer included."""
         return self.path / "model"
@@ -43,12 +62,19 @@ class RunFolder:
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write down the whole run config."""
         text = json.dumps(dict(sorted(config.items())), indent=2)
-        (self.path / "config.json").write_text(text + "\n", encoding="utf-8")
+        self.config.write_text(text + "\n", encoding="utf-8")
 
     def write_round(self, record: Mapping[str, Any]) -> None:
         """Append one round's line."""
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+
+    def forget_after(self, last_round: int) -> None:
+        """Drop the lines of later rounds, and one half written: those rounds are run again."""
+        kept = [record for record in read_metrics(self.metrics) if record["round"] <= last_round]
+        part = self.metrics.with_suffix(".part")
+        part.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
+        part.replace(self.metrics)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -66,7 +92,8 @@ def line(record: dict[str, Any], rounds: int) -> str:
     parts = [
         f"round {record['round']}/{rounds}",
         f"clients {record['answered']}/{record['sampled']}"
-        + (f" ({record['failed']} failed)" if record["failed"] else ""),
+        + (f" ({record['failed']} failed)" if record["failed"] else "")
+        + (f" ({record['spare']} spare)" if record["spare"] else ""),
         "trainers per exit " + " ".join(map(str, record["trainers-per-exit"])),
         f"{moved / 1e6:.1f} MB" + (f" ({moved / full:.0%} of full)" if full else ""),
     ]

@@ -4,9 +4,10 @@ from logging import INFO, WARNING
 from pathlib import Path
 
 import torch
-from flwr.app import ArrayRecord, Context
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context
 from flwr.common import log
 from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import Strategy
 from transformers import AutoTokenizer, Wav2Vec2CTCTokenizer
 
 from efmodel import corpus, text
@@ -16,10 +17,13 @@ from efmodel.model import EarlyExitForCTC
 from efmodel.payload import describe
 from efmodel.settings import Settings, SettingsError
 from efmodel.utterances import Utterance, prepare
+from server_app.checkpoint import Checkpoints
 from server_app.plot import plot_error_rates
 from server_app.rounds import Rounds
 from server_app.run_folder import RunFolder, read_metrics
-from server_app.strategy import by_name
+from server_app.strategy import PartialFedAvg
+from server_app.strategy.named import build
+from server_app.strategy.nodes import Nodes
 
 app = ServerApp()
 
@@ -31,9 +35,14 @@ def main(grid: Grid, context: Context) -> None:
     torch.manual_seed(settings.seed)
     model, tokenizer = starting_model(settings)
     held_out = test_utterances(settings, model, tokenizer)
-    strategy = by_name(settings, model.owner_exits())
-    folder = RunFolder(settings.output)
+    strategy = build(settings, model.owner_exits())
+    folder = RunFolder(settings.output, settings.resume)
     log(INFO, "run folder: %s", folder.path)
+    checkpoints = Checkpoints(folder.checkpoints, settings.keep_checkpoints)
+    start, after = ArrayRecord(model.state_dict()), 0
+    if settings.resume:
+        start, after = resumed(checkpoints, settings, strategy, start)
+        folder.forget_after(after)
     folder.write_config(context.run_config)
 
     def evaluate(arrays: ArrayRecord) -> list[ExitScore]:
@@ -41,16 +50,20 @@ def main(grid: Grid, context: Context) -> None:
         return score(model, held_out, tokenizer, settings.batch_seconds)
 
     strategy.summary()
+    request = describe(model.config, tokenizer)
+    if not isinstance(strategy, PartialFedAvg):
+        demand_full_depth(grid, request, model.config.num_exits, settings)
     rounds = Rounds(
         grid=grid,
         strategy=strategy,
         settings=settings,
         folder=folder,
+        checkpoints=checkpoints,
         evaluate=evaluate,
-        request=describe(model.config, tokenizer),
+        request=request,
         num_exits=model.config.num_exits,
     )
-    arrays = rounds.run(ArrayRecord(model.state_dict()))
+    arrays = rounds.run(start, after)
 
     model.load_state_dict(arrays.to_torch_state_dict())
     model.save_pretrained(folder.model)
@@ -58,6 +71,61 @@ def main(grid: Grid, context: Context) -> None:
     title = f"{settings.model}, {settings.strategy}, {settings.data} {settings.data_path}".strip()
     plot_error_rates(read_metrics(folder.metrics), folder.path / "wer.png", title)
     log(INFO, "run folder: %s", folder.path)
+
+
+def resumed(
+    checkpoints: Checkpoints, settings: Settings, strategy: Strategy, start: ArrayRecord
+) -> tuple[ArrayRecord, int]:
+    """Bring the strategy back to where a run stopped; return its model and its last round.
+
+    Raises
+    ------
+    SettingsError
+        If no checkpoint is whole, or the last one is of another model or strategy.
+    """
+    checkpoint = checkpoints.latest()
+    if checkpoint is None:
+        if checkpoints.paths():
+            raise SettingsError(f"resume: found no whole checkpoint in {checkpoints.folder}")
+        log(WARNING, "resume: no round was finished, starting at round 1")
+        return start, 0
+    found = {name: array.shape for name, array in checkpoint.arrays.items()}
+    if found != {name: tuple(array.shape) for name, array in start.items()}:
+        raise SettingsError(f"resume: found a checkpoint of another model, wanted {settings.model}")
+    if checkpoint.strategy != settings.strategy:
+        wanted = f"wanted {settings.strategy}"
+        raise SettingsError(f"resume: found a checkpoint of {checkpoint.strategy}, {wanted}")
+    if isinstance(strategy, PartialFedAvg):
+        strategy.moments = checkpoint.moments
+        strategy.nodes.met = {node.id: node for node in checkpoint.nodes}
+    else:
+        log(WARNING, "resume: what %s remembers is not kept, it starts afresh", settings.strategy)
+    log(INFO, "resuming after round %d", checkpoint.round)
+    arrays = {name: Array(checkpoint.arrays[name]) for name in start}  # in the model's order
+    return ArrayRecord(arrays), checkpoint.round
+
+
+def demand_full_depth(
+    grid: Grid, request: ConfigRecord, num_exits: int, settings: Settings
+) -> None:
+    """Make sure that a strategy which sends whole models meets only nodes that can train them.
+
+    Raises
+    ------
+    SettingsError
+        Naming the nodes that cannot.
+    """
+    nodes = Nodes(num_exits, settings.round_timeout, lambda node: True)
+    ready, _ = nodes.gather(grid, settings.min_nodes, request)
+    weak = [
+        f"{node.name} (capacity {node.capacity})" for node in ready if node.capacity < num_exits
+    ]
+    if weak:
+        raise SettingsError(
+            f"strategy: {settings.strategy} sends whole models, but found {len(weak)} nodes that "
+            f"cannot train one: {', '.join(weak[:3])} ...; wanted capacity {num_exits} on every "
+            "node (capacities=full), or a partial strategy"
+        )
 
 
 def starting_model(settings: Settings) -> tuple[EarlyExitForCTC, Wav2Vec2CTCTokenizer]:

@@ -14,11 +14,14 @@ SHOWN = 8  # the last rounds in the table
 
 
 class LiveView:
-    """A progress bar and a table of rounds on a terminal; one line a round elsewhere."""
+    """A progress bar and a table of rounds on a terminal; one line a round elsewhere.
 
-    def __init__(self, rounds: int) -> None:
+    ``seen`` are the rounds of a run that is resumed; some of them may be run again.
+    """
+
+    def __init__(self, rounds: int, seen: list[dict[str, Any]]) -> None:
         self.rounds = rounds
-        self.seen: list[dict[str, Any]] = []
+        self.seen = seen
         self.console = Console()
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -42,7 +45,7 @@ class LiveView:
 
     def show(self, records: list[dict[str, Any]]) -> None:
         """Show the rounds that are done."""
-        new = records[len(self.seen) :]
+        new = [record for record in records if record not in self.seen]
         if not new:
             return
         self.seen = records

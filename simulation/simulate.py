@@ -48,8 +48,9 @@ def simulate(
         if not 1 <= nodes <= len(speakers):
             raise SettingsError(f"nodes: found {nodes}, wanted 1 to {len(speakers)} speakers")
         named = str(output or settings.output)
-        folder = RunFolder(named or str(Path("runs") / time.strftime("%Y%m%d-%H%M%S")))
-    except (SettingsError, corpus.DataError, FileExistsError) as error:
+        named = named or str(Path("runs") / time.strftime("%Y%m%d-%H%M%S"))
+        folder = RunFolder(named, settings.resume)
+    except (SettingsError, corpus.DataError, FileExistsError, FileNotFoundError) as error:
         typer.secho(str(error), fg="red", err=True)
         raise typer.Exit(2) from None
     config["output"] = str(folder.path)
@@ -60,14 +61,25 @@ def simulate(
 def run_config(overrides: list[str]) -> dict[str, Any]:
     """Return the app's run config with ``KEY=VALUE`` overrides, typed as their defaults are.
 
+    A run that is resumed keeps its own config where no override changes it.
+
     Raises
     ------
     SettingsError
         If there is no such key, or the value is not of the key's type.
+    FileNotFoundError
+        If the folder to resume holds no run.
     """
     from efmodel.settings import SettingsError
+    from server_app.run_folder import RunFolder
 
     config = defaults()
+    resume = [value for key, _, value in (o.partition("=") for o in overrides) if key == "resume"]
+    if any(resume):
+        folder = RunFolder("", resume[-1])
+        own = json.loads(folder.config.read_text(encoding="utf-8"))
+        config |= {key: value for key, value in own.items() if key in config}
+        overrides = [*overrides, f"resume={folder.path}"]
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or key not in config:
@@ -104,7 +116,8 @@ def _run(config: dict[str, Any], nodes: int, folder: Any) -> int:
     overrides = " ".join(f"{key}={json.dumps(value)}" for key, value in config.items())
     log = folder.path / "simulate.log"
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # kill, like Ctrl-C, stops it all
-    with LocalSuperLink() as superlink, log.open("wb") as output:
+    with LocalSuperLink() as superlink, log.open("ab") as output:
+        said_before = output.tell()  # by the run that is resumed
         command = superlink.flwr("run", str(app_folder(superlink.home)), "--stream")
         command += ["--run-config", overrides, "--federation-config", federation]
         run = subprocess.Popen(
@@ -115,7 +128,8 @@ def _run(config: dict[str, Any], nodes: int, folder: Any) -> int:
             start_new_session=True,  # Ctrl-C reaches us, and we stop the run properly
         )
         interrupted = _watch(run, folder, config["rounds"])
-        run_id = run_id_in(log.read_text(encoding="utf-8", errors="replace"))
+        said = log.read_bytes()[said_before:].decode(errors="replace")
+        run_id = run_id_in(said)
         if interrupted and run_id:
             superlink.cancel(run_id)
         status = superlink.status(run_id) if run_id and not interrupted else "not started"
@@ -127,7 +141,7 @@ def _watch(run: subprocess.Popen[bytes], folder: Any, rounds: int) -> bool:
     from server_app.run_folder import read_metrics
     from simulation.live import LiveView
 
-    with LiveView(rounds) as view:
+    with LiveView(rounds, read_metrics(folder.metrics)) as view:
         try:
             while run.poll() is None:
                 view.show(read_metrics(folder.metrics))

@@ -1,9 +1,11 @@
 """FedAvg for models that are cut: each tensor is the mean over the clients that hold it."""
 
+import math
 from collections.abc import Iterable, Mapping
 from logging import INFO, WARNING
 from typing import Any
 
+import numpy as np
 from flwr.app import (
     Array,
     ArrayRecord,
@@ -13,16 +15,18 @@ from flwr.app import (
     MetricRecord,
     RecordDict,
 )
-from flwr.common import log
+from flwr.common import NDArray, log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
-from server_app.strategy import exit_metrics, validation
-from server_app.strategy.nodes import Node, Nodes
+from efmodel import wire
+from server_app.strategy import exit_metrics, norm_bound, validation
+from server_app.strategy.node import Node
+from server_app.strategy.nodes import Nodes, sample
 from server_app.strategy.partial_mean import PartialMean
 from server_app.strategy.round_report import RoundReport
-
-WEIGHTINGS = ("examples", "uniform")
+from server_app.strategy.selection import selector
+from server_app.strategy.weighting import WEIGHTINGS, examples_of, weight_of
 
 
 class PartialFedAvg(FedAvg):
@@ -38,11 +42,24 @@ class PartialFedAvg(FedAvg):
     coverage : str (default: "trainers")
         Divide by the weight of a tensor's trainers, or ("cohort") of all accepted clients.
     weighting : str (default: "examples")
-        A client's weight: its ``num-examples``, or ("uniform") 1.
+        What a client weighs, see ``weighting.weight_of``.
     seed : int (default: 0)
         Decides each round's cohort.
     node_timeout : float (default: 3600)
         Seconds to wait for enough nodes, and for their answers to a query.
+    select : str (default: "")
+        Which nodes may train, such as "capacity>=2" or "tag=kitchen"; empty for all.
+    over_sample : float (default: 1)
+        Nodes asked for each one wanted; the first enough replies close the round.
+    wire_dtype : str (default: "float32")
+        How tensors travel, see ``efmodel.wire``.
+    max_update_norm : str (default: "off")
+        L2 norm to which a client's change is shortened: a number, or "auto" for the median of the
+        cohort's (norms per square root of the number of values), which keeps replies on disk until
+        the last has come.
+    dp_noise_multiplier : float (default: 0)
+        Central differential privacy: Gaussian noise of this times ``max_update_norm`` on each
+        tensor's *sum* of changes, hence divided by its own number of trainers on its mean.
     **fedavg : Any
         FedAvg's own arguments: ``fraction_train``, ``min_train_nodes``, ``min_available_nodes`` ...
     """
@@ -54,21 +71,39 @@ class PartialFedAvg(FedAvg):
         weighting: str = "examples",
         seed: int = 0,
         node_timeout: float = 3600.0,
+        select: str = "",
+        over_sample: float = 1.0,
+        wire_dtype: str = "float32",
+        max_update_norm: str = "off",
+        dp_noise_multiplier: float = 0.0,
         **fedavg: Any,
     ) -> None:
         super().__init__(**{"train_metrics_aggr_fn": exit_metrics.aggregate, **fedavg})
         if weighting not in WEIGHTINGS:
-            raise ValueError(f"weighting: found {weighting!r}, wanted one of {WEIGHTINGS}")
+            raise ValueError(f"weighting: found {weighting!r}, wanted one of {list(WEIGHTINGS)}")
+        if wire_dtype not in wire.WIRE_DTYPES:
+            raise ValueError(f"wire-dtype: found {wire_dtype!r}, wanted one of {wire.WIRE_DTYPES}")
         PartialMean(coverage)  # says now what is wrong with it
         self.owner_exits = dict(owner_exits)
         self.num_exits = max(self.owner_exits.values())
         self.coverage = coverage
         self.weighting = weighting
         self.seed = seed
-        self.node_timeout = node_timeout
-        self.nodes = Nodes(self.num_exits, query_timeout=node_timeout)
+        self.over_sample = over_sample
+        self.wire_dtype = wire_dtype
+        self.max_update_norm = norm_bound.parse(max_update_norm)
+        self.dp_noise_multiplier = dp_noise_multiplier
+        if dp_noise_multiplier and not (self.max_update_norm > 0 and weighting == "uniform"):
+            raise ValueError(
+                "dp-noise-multiplier wants weighting = uniform and a number as max-update-norm: "
+                "what one client can change must be known"
+            )
+        self.nodes = Nodes(self.num_exits, node_timeout, selector(select))
         self.report = RoundReport()
-        self.arrays = ArrayRecord()
+        self.arrays = ArrayRecord()  # the model of this round
+        self.moments: dict[str, dict[str, NDArray]] = {}  # a server optimizer's, by tensor
+        self._sent = ArrayRecord()  # the same, as it travels
+        self._wanted = 0  # replies that close the round
         self._messages: list[Message] = []
         self._cohort: dict[int, Node] = {}
 
@@ -92,10 +127,11 @@ class PartialFedAvg(FedAvg):
         if missing := self.owner_exits.keys() ^ arrays.keys():
             raise ValueError(f"owner_exits and arrays differ in {sorted(missing)[:3]}")
         self.report, self.arrays = RoundReport(), arrays
-        ids = self.nodes.wait_for(grid, self.min_available_nodes, self.node_timeout)
-        self.report.unmet = self.nodes.meet(grid, ids, config)
-        size = max(int(len(ids) * self.fraction_train), self.min_train_nodes)
-        cohort = self.nodes.sample(ids, size, f"{self.seed} {server_round}")
+        self._sent = wire.for_sending(arrays, self.wire_dtype)
+        ready, self.report.unmet = self.nodes.gather(grid, self.min_available_nodes, config)
+        self._wanted = max(int(len(ready) * self.fraction_train), self.min_train_nodes)
+        size = math.ceil(self._wanted * self.over_sample)
+        cohort = sample(ready, size, f"{self.seed} {server_round}")
         self._cohort = {node.id: node for node in cohort}
         self.report.sampled = {node.name: node.capacity for node in cohort}
         contents = {
@@ -109,15 +145,17 @@ class PartialFedAvg(FedAvg):
         return self._messages
 
     def prefix(self, capacity: int) -> ArrayRecord:
-        """Return the tensors that a client of that capacity holds."""
+        """Return the tensors that a client of that capacity is sent."""
         return ArrayRecord(
-            {n: array for n, array in self.arrays.items() if self.owner_exits[n] <= capacity}
+            {n: array for n, array in self._sent.items() if self.owner_exits[n] <= capacity}
         )
 
     def _content(self, server_round: int, capacity: int, config: ConfigRecord) -> RecordDict:
         request = ConfigRecord(
             {**config, "server-round": server_round, "capacity": capacity},
         )
+        if self.wire_dtype != "float32":
+            request[wire.DTYPE_KEY] = self.wire_dtype
         return RecordDict(
             {self.arrayrecord_key: self.prefix(capacity), self.configrecord_key: request}
         )
@@ -127,58 +165,137 @@ class PartialFedAvg(FedAvg):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Fold each reply into running sums as it comes, drop it, and return the new model.
 
-        ``replies`` is consumed once. A reply that is an error, or not what it should be, is left
-        out, named in the log and in ``report``, and the round goes on. Returns None where no reply
-        was accepted.
+        ``replies`` is consumed once, until enough have come. A reply that is an error, or not what
+        it should be, is left out, named in the log and in ``report``, and the round goes on.
+        Returns None where no reply was accepted.
         """
-        asked = {m.metadata.message_id: m.metadata.dst_node_id for m in self._messages}
-        mean = PartialMean(self.coverage)
+        prefixes = {c: self.prefix(c) for c in {node.capacity for node in self._cohort.values()}}
+        current = {name: validation.view(array) for name, array in self.arrays.items()}
+        fold = _Fold(self, current)
         kept: list[RecordDict] = []  # metrics only: a few numbers a client
         for reply in replies:
-            # The error reply for a lost node comes from the SuperLink: the message it answers
-            # tells whose it is.
-            id = asked.get(reply.metadata.reply_to_message_id, reply.metadata.src_node_id)
-            node = self._cohort.get(id, Node(id, str(id), 0))
+            node = self._sender(reply)
             try:
-                metrics = self._fold(reply, node, mean)
+                if node.name in self.report.accepted:
+                    raise validation.BadReplyError("found a second reply of the same node")
+                metrics = fold.add(reply, node.capacity, prefixes.get(node.capacity))
             except validation.BadReplyError as error:
-                self.report.failed[node.name] = str(error)
-                log(WARNING, "round %d: %s left out: %s", server_round, node.name, error)
+                self._leave_out(server_round, node.name, str(error))
                 continue
             kept.append(RecordDict({"metrics": metrics}))
             self.report.accepted[node.name] = node.capacity
+            if len(kept) == self._wanted:
+                break
         heard = self.report.accepted.keys() | self.report.failed.keys()
-        for name in self.report.sampled.keys() - heard:
-            self.report.failed[name] = "no reply in time"
-            log(WARNING, "round %d: %s left out: no reply in time", server_round, name)
+        for name in sorted(self.report.sampled.keys() - heard):
+            if len(kept) == self._wanted:
+                self.report.spare.append(name)
+            else:
+                self._leave_out(server_round, name, "no reply in time")
         if not kept:
             return None, None
-        return self._new_arrays(mean), self.train_metrics_aggr_fn(kept, self.weighted_by_key)
-
-    def _fold(self, reply: Message, node: Node, mean: PartialMean) -> MetricRecord:
-        """Check one reply and add it to the sums; nothing is added if anything is wrong."""
-        if reply.has_error():
-            raise validation.BadReplyError(validation.error_reason(reply))
-        if node.id not in self._cohort or node.name in self.report.accepted:
-            raise validation.BadReplyError("found a reply that was not asked for")
-        records = reply.content
-        arrays = validation.only_record(records.array_records.values(), ArrayRecord)
-        metrics = validation.only_record(records.metric_records.values(), MetricRecord)
-        examples = validation.number(metrics, self.weighted_by_key)
-        tensors = validation.checked_arrays(arrays, self.prefix(node.capacity))
-        mean.add(tensors, examples if self.weighting == "examples" else 1.0)
-        return metrics
-
-    def _new_arrays(self, mean: PartialMean) -> ArrayRecord:
-        return ArrayRecord(
-            {
-                name: Array(mean.mean(name, array.numpy())) if name in mean.sums else array
-                for name, array in self.arrays.items()
-            }
+        mean = fold.result()
+        return self._new_arrays(mean, current), self.train_metrics_aggr_fn(
+            kept, self.weighted_by_key
         )
+
+    def _sender(self, reply: Message) -> Node:
+        """Return whose reply it is; a node of capacity 0 where nothing was asked of it.
+
+        The error reply for a lost node comes from the SuperLink: the message that a reply answers
+        tells. A message has its id only once it was sent, so they are looked up here.
+        """
+        for message in self._messages:
+            if message.metadata.message_id == reply.metadata.reply_to_message_id:
+                return self._cohort[message.metadata.dst_node_id]
+        return Node(reply.metadata.src_node_id, str(reply.metadata.src_node_id), 0)
+
+    def _leave_out(self, server_round: int, name: str, reason: str) -> None:
+        self.report.failed[name] = reason
+        log(WARNING, "round %d: %s left out: %s", server_round, name, reason)
+
+    def _new_arrays(self, mean: PartialMean, current: Mapping[str, NDArray]) -> ArrayRecord:
+        new = dict(self.arrays)
+        for name in mean.sums:
+            old = current[name]
+            value = mean.mean(name, old)
+            if np.issubdtype(old.dtype, np.floating):
+                value = self.step(name, old, self._noisy(value, mean, name))
+            new[name] = Array(value)
+        return ArrayRecord(new)
+
+    def _noisy(self, value: NDArray, mean: PartialMean, name: str) -> NDArray:
+        if not self.dp_noise_multiplier:
+            return value
+        clients = mean.trainers[name] if self.coverage == "trainers" else mean.clients
+        deviation = self.dp_noise_multiplier * self.max_update_norm / clients
+        noise = np.random.default_rng().normal(0.0, deviation, value.shape)  # never the same twice
+        return np.asarray(value + noise).astype(value.dtype)
+
+    def step(self, name: str, current: NDArray, mean: NDArray) -> NDArray:
+        """Return a tensor's new value, given its trainers' mean; optimizers do more than take it.
+
+        Called only for floating tensors that somebody trained. What an optimizer remembers belongs
+        in ``moments``, which checkpoints keep.
+        """
+        return mean
+
+    def moment(self, kind: str, name: str, like: NDArray) -> NDArray:
+        """Return a tensor's moment of a kind; zeros before its first step."""
+        known = self.moments.setdefault(kind, {})
+        return known[name] if name in known else np.zeros_like(like)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Send nothing: clients evaluate what they receive before they train it."""
         return []
+
+
+class _Fold:
+    """One round's replies on their way into the sums: checked, weighed, bounded, added."""
+
+    def __init__(self, strategy: PartialFedAvg, current: Mapping[str, NDArray]) -> None:
+        self.strategy = strategy
+        self.current = current
+        self.mean = PartialMean(strategy.coverage)
+        self.spool = norm_bound.Spool() if math.isnan(strategy.max_update_norm) else None
+
+    def add(self, reply: Message, capacity: int, sent: ArrayRecord | None) -> MetricRecord:
+        """Check one reply and add it; nothing is added if anything is wrong with it.
+
+        Raises
+        ------
+        BadReplyError
+            Naming what is wrong.
+        """
+        if reply.has_error():
+            raise validation.BadReplyError(validation.error_reason(reply))
+        if sent is None:
+            raise validation.BadReplyError("found a reply to no message of this round")
+        strategy, records = self.strategy, reply.content
+        metrics = validation.only_record(records.metric_records.values(), MetricRecord)
+        examples = examples_of(metrics, strategy.weighted_by_key)
+        weight = weight_of(strategy.weighting, metrics, examples, capacity)
+        record = validation.only_record(records.array_records.values(), ArrayRecord)
+        arrays = validation.checked_arrays(record, sent, strategy.wire_dtype)
+        scales = None
+        if strategy.wire_dtype != "float32":
+            scales = validation.checked_scales(records.config_records.values(), arrays, sent)
+        if not strategy.max_update_norm:
+            self.mean.add(arrays, weight, scales=scales)
+            return metrics
+        norm, size = norm_bound.update_norm(arrays, self.current, scales)
+        if self.spool is not None:
+            self.spool.put(arrays, weight, scales, norm, size)
+        else:
+            factor = norm_bound.shrinking(norm, strategy.max_update_norm)
+            self.mean.add(arrays, weight, factor, scales)
+        return metrics
+
+    def result(self) -> PartialMean:
+        """Return the sums of all that was added."""
+        if self.spool is not None:
+            for arrays, weight, factor, scales in self.spool.replies():
+                self.mean.add(arrays, weight, factor, scales)
+        return self.mean

@@ -2,13 +2,15 @@
 
 import random
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from logging import INFO, WARNING
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.common import log
 from flwr.serverapp import Grid
 
+from server_app.exchange import Traffic, exchange
+from server_app.strategy.node import Node
 from server_app.strategy.validation import error_reason
 
 POLL_SECONDS = 0.5  # between looks at which nodes are connected
@@ -19,15 +21,6 @@ class TooFewNodesError(RuntimeError):
     """Fewer nodes connected than the round needs, for longer than it may wait."""
 
 
-@dataclass(frozen=True)
-class Node:
-    """What a node answered to its query."""
-
-    id: int
-    name: str
-    capacity: int
-
-
 class Nodes:
     """Asks each node once what it can do, and picks cohorts.
 
@@ -35,74 +28,85 @@ class Nodes:
     ----------
     num_exits : int
         Exits of the model; a capacity beyond is an error of the node.
-    query_timeout : float
-        Seconds to wait for the answers to a query.
+    timeout : float
+        Seconds to wait for enough nodes, and for the answers to a query.
+    selected : Callable[[Node], bool]
+        Whether a node may take part.
     """
 
-    def __init__(self, num_exits: int, query_timeout: float) -> None:
+    def __init__(self, num_exits: int, timeout: float, selected: Callable[[Node], bool]) -> None:
         self.num_exits = num_exits
-        self.query_timeout = query_timeout
+        self.timeout = timeout
+        self.selected = selected
         self.met: dict[int, Node] = {}
 
-    def wait_for(self, grid: Grid, wanted: int, timeout: float) -> list[int]:
-        """Return the connected nodes' ids once there are ``wanted`` of them.
+    def gather(
+        self, grid: Grid, wanted: int, config: ConfigRecord
+    ) -> tuple[list[Node], dict[str, str]]:
+        """Return the nodes that may train, and why others could not be asked.
+
+        Waits until ``wanted`` nodes are there, not counting those that ``selected`` turns away. A
+        node whose query failed counts: waiting would not mend it. It is asked again next time.
 
         Raises
         ------
         TooFewNodesError
-            If they are not there within ``timeout`` seconds.
+            If they are not there in time.
         """
         began = time.monotonic()
         last_line = began - LOG_SECONDS
-        while len(ids := list(grid.get_node_ids())) < wanted:
+        failed: dict[int, str] = {}
+        while True:
+            ids = set(grid.get_node_ids())
+            failed |= self._meet(grid, ids - self.met.keys() - failed.keys(), config)
+            ready = [self.met[id] for id in ids & self.met.keys() if self.selected(self.met[id])]
+            if len(ready) + len(ids & failed.keys()) >= wanted:
+                return ready, {str(id): reason for id, reason in failed.items()}
             now = time.monotonic()
-            if now - began > timeout:
-                raise TooFewNodesError(
-                    f"min-nodes: found {len(ids)} connected nodes after {timeout:.0f} s, "
-                    f"wanted {wanted}"
-                )
+            found = f"{len(ready)} of {wanted} nodes ({len(ids)} connected)"
+            if now - began > self.timeout:
+                raise TooFewNodesError(f"min-nodes: found {found} after {self.timeout:.0f} s")
             if now - last_line >= LOG_SECONDS:
-                log(INFO, "waiting for nodes: %d of %d connected", len(ids), wanted)
+                log(INFO, "waiting for nodes: found %s", found)
                 last_line = now
             time.sleep(POLL_SECONDS)
-        return ids
 
-    def meet(self, grid: Grid, ids: list[int], config: ConfigRecord) -> dict[str, str]:
-        """Query those not met yet; return ``{node: reason}`` of those that could not answer."""
-        strangers = [node for node in ids if node not in self.met]
+    def _meet(self, grid: Grid, strangers: set[int], config: ConfigRecord) -> dict[int, str]:
+        """Query nodes not met yet; return why those that could not answer did not."""
         if not strangers:
             return {}
         content = RecordDict({"config": config})
         messages = [
-            Message(content, dst_node_id=node, message_type=MessageType.QUERY) for node in strangers
+            Message(content, dst_node_id=id, message_type=MessageType.QUERY) for id in strangers
         ]
-        replies = list(grid.send_and_receive(messages, timeout=self.query_timeout))
-        asked = {message.metadata.message_id: message.metadata.dst_node_id for message in messages}
-        failed = {node: f"no answer within {self.query_timeout:.0f} s" for node in strangers}
-        for reply in replies:
-            node = asked.get(reply.metadata.reply_to_message_id, reply.metadata.src_node_id)
+        failed = {id: f"no answer within {self.timeout:.0f} s" for id in strangers}
+        for reply in exchange(grid, messages, self.timeout, Traffic()):
+            # The error reply for a lost node comes from the SuperLink itself.
+            asked = {m.metadata.message_id: m.metadata.dst_node_id for m in messages}
+            id = asked.get(reply.metadata.reply_to_message_id, reply.metadata.src_node_id)
             try:
-                self.met[node] = self._read(node, reply)
-                del failed[node]
+                self.met[id] = self._read(id, reply)
+                del failed[id]
             except (ValueError, KeyError) as error:
-                failed[node] = str(error)
-        for node, reason in failed.items():
-            log(WARNING, "node %d left out, its query failed: %s", node, reason)
-        return {str(node): reason for node, reason in failed.items()}
+                failed[id] = str(error)
+        for id, reason in failed.items():
+            log(WARNING, "node %d left out, its query failed: %s", id, reason)
+        return failed
 
-    def _read(self, node: int, reply: Message) -> Node:
+    def _read(self, id: int, reply: Message) -> Node:
         if reply.has_error():
             raise ValueError(error_reason(reply))
         record = reply.content.config_records.get("config", ConfigRecord())
         capacity = record.get("capacity")
         if type(capacity) is not int or not 1 <= capacity <= self.num_exits:
             raise ValueError(f"capacity: found {capacity!r}, wanted 1 to {self.num_exits}")
-        return Node(node, str(record.get("name", node)), capacity)
+        return Node(id, str(record.get("name", id)), capacity, str(record.get("tag", "")))
 
-    def sample(self, ids: list[int], size: int, seed: str) -> list[Node]:
-        """Return ``size`` of the met nodes among ``ids``, or all; the same for the same seed.
 
-        Names, not ids, decide the order they are drawn from: a simulation draws new ids every run.
-        """
-        known = sorted((self.met[i] for i in ids if i in self.met), key=lambda n: (n.name, n.id))
-        return random.Random(seed).sample(known, min(size, len(known)))
+def sample(nodes: list[Node], size: int, seed: str) -> list[Node]:
+    """Return ``size`` of the nodes, or all; the same for the same seed.
+
+    Names, not ids, decide the order they are drawn from: a simulation draws new ids every run.
+    """
+    ordered = sorted(nodes, key=lambda node: (node.name, node.id))
+    return random.Random(seed).sample(ordered, min(size, len(ordered)))

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 import numpy as np
 from flwr.common import NDArray
 
+BLOCK = 1 << 15  # values multiplied at a time: they stay in the processor's cache
+
 
 class PartialMean:
     """Running sums, one per tensor; a reply is folded in and can be dropped.
@@ -27,32 +29,69 @@ class PartialMean:
             raise ValueError(f"coverage: found {coverage!r}, wanted trainers or cohort")
         self.coverage = coverage
         self.sums: dict[str, NDArray] = {}
-        self.weights: dict[str, float] = {}
-        self.total = 0.0
+        self.weights: dict[str, float] = {}  # of the tensor's trainers
+        self.trainers: dict[str, int] = {}  # how many they are
+        self.total = 0.0  # weight of all clients
+        self.clients = 0
+        # theta_j's own weight in its sum, where a client gave only a part of its way from theta_j.
+        self._kept: dict[str, float] = {}
 
-    def add(self, arrays: Mapping[str, NDArray], weight: float) -> None:
-        """Fold in one client's tensors with its weight, above 0."""
+    def add(
+        self,
+        arrays: Mapping[str, NDArray],
+        weight: float,
+        factor: float = 1.0,
+        scales: Mapping[str, float] | None = None,
+    ) -> None:
+        """Fold in one client's tensors.
+
+        Parameters
+        ----------
+        arrays : Mapping[str, NDArray]
+            The client's values theta_j^k; with ``scales`` its changes theta_j^k - theta_j instead,
+            divided by the tensor's scale.
+        weight : float
+            w_k, above 0.
+        factor : float (default: 1)
+            How much of the client's change counts, 0..1: theta_j + factor (theta_j^k - theta_j).
+        scales : Mapping[str, float], optional
+            The scale of each tensor that came as a change.
+        """
+        scales = scales or {}
         for name, array in arrays.items():
-            # Sums of floats in float32, whatever travelled; of whole numbers in float64, exactly.
-            kind = np.float32 if np.issubdtype(array.dtype, np.floating) else np.float64
-            term = np.multiply(array, weight, dtype=kind)
-            if name in self.sums:
-                self.sums[name] += term
-                self.weights[name] += weight
-            else:
-                self.sums[name] = np.asarray(term)
-                self.weights[name] = weight
+            if name not in self.sums:
+                # Sums of floats in float32, whatever travelled; of whole numbers exactly.
+                real = np.issubdtype(array.dtype, np.floating) or name in scales
+                self.sums[name] = np.zeros(array.shape, np.float32 if real else np.float64)
+                self.weights[name] = self._kept[name] = 0.0
+                self.trainers[name] = 0
+            _add_scaled(self.sums[name], array, weight * factor * scales.get(name, 1.0))
+            self.weights[name] += weight
+            self.trainers[name] += 1
+            self._kept[name] += weight if name in scales else weight * (1 - factor)
         self.total += weight
+        self.clients += 1
 
     def mean(self, name: str, current: NDArray) -> NDArray:
         """Return the new value of a tensor whose value was ``current``, in ``current``'s dtype."""
         if name not in self.sums:
             return current
-        if self.coverage == "trainers":
-            mean = self.sums[name] / self.weights[name]  # (1)
-        else:
-            share = self.weights[name] / self.total
-            mean = self.sums[name] / self.total + (1 - share) * current  # (2)
+        kept, total = self._kept[name], self.weights[name]  # (1)
+        if self.coverage == "cohort":
+            kept, total = kept + self.total - total, self.total  # (2)
+        mean = self.sums[name] / total
+        if kept:
+            mean += (kept / total) * current
         if np.issubdtype(current.dtype, np.integer):
             mean = np.rint(mean)
-        return np.asarray(mean).astype(current.dtype)
+        return np.asarray(mean).astype(current.dtype, copy=False)
+
+
+def _add_scaled(sums: NDArray, array: NDArray, scale: float) -> None:
+    """Add ``scale * array`` to ``sums`` in place, block by block, without a copy of the tensor."""
+    into, values = sums.reshape(-1), array.reshape(-1)
+    block = np.empty(min(BLOCK, into.size), dtype=sums.dtype)
+    for start in range(0, into.size, BLOCK):
+        part = values[start : start + BLOCK]
+        product = np.multiply(part, scale, out=block[: part.size], dtype=sums.dtype)
+        into[start : start + part.size] += product

@@ -11,6 +11,7 @@ class RoundReport:
     sampled: dict[str, int] = field(default_factory=dict)  # node: capacity it was sent
     accepted: dict[str, int] = field(default_factory=dict)  # node: capacity it trained
     failed: dict[str, str] = field(default_factory=dict)  # node: error, or why it was dropped
+    spare: list[str] = field(default_factory=list)  # asked, but enough others were faster
 
     def trainers(self, num_exits: int) -> list[int]:
         """Return how many accepted clients trained each exit, shallow to deep."""

@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Iterable
+from io import BytesIO
 from typing import TypeVar
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Message, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.common import NDArray
+
+from efmodel import wire
 
 Record = TypeVar("Record", ArrayRecord, MetricRecord)
 
@@ -31,29 +34,89 @@ def number(metrics: MetricRecord, key: str) -> float:
     return float(value)
 
 
-def checked_arrays(record: ArrayRecord, sent: ArrayRecord) -> dict[str, NDArray]:
-    """Return the tensors of a reply, each one sent, of the shape and type sent, and finite."""
+def mean_of(metrics: MetricRecord, key: str) -> float:
+    """Return the mean of a metric that must be finite numbers from 0, one per exit, or just one."""
+    value = metrics.get(key)
+    values = value if isinstance(value, list) else [value]
+    numbers = [v for v in values if isinstance(v, int | float) and 0 <= v < math.inf]
+    if numbers and len(numbers) == len(values):
+        return sum(numbers) / len(numbers)
+    raise BadReplyError(f"{key}: found {value!r}, wanted numbers from 0, one per exit")
+
+
+def checked_arrays(record: ArrayRecord, sent: ArrayRecord, wire_dtype: str) -> dict[str, NDArray]:
+    """Return the tensors of a reply, read in place.
+
+    Each must be one that was sent, of the shape sent, finite, and of the type sent; with a
+    ``wire_dtype`` other than float32, floating tensors come in that type.
+    """
     arrays = {}
     for name, array in record.items():
         if name not in sent:
             raise BadReplyError(f"{name}: found a tensor that was not sent to this node")
-        arrays[name] = _checked(name, array, sent[name])
+        wanted = wire.reply_dtype(sent[name].dtype, wire_dtype)
+        arrays[name] = _checked(name, array, wanted, tuple(sent[name].shape))
     if not arrays:
         raise BadReplyError("found no tensors")
     return arrays
 
 
-def _checked(name: str, array: Array, sent: Array) -> NDArray:
-    if tuple(array.shape) != tuple(sent.shape) or array.dtype != sent.dtype:
-        raise BadReplyError(
-            f"{name}: found {array.dtype}{list(array.shape)}, wanted {sent.dtype}{list(sent.shape)}"
-        )
-    values = array.numpy()
-    if tuple(values.shape) != tuple(array.shape) or str(values.dtype) != array.dtype:
-        raise BadReplyError(f"{name}: found {values.dtype}{list(values.shape)} in its bytes")
-    if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+def checked_scales(
+    records: Iterable[ConfigRecord], arrays: dict[str, NDArray], sent: ArrayRecord
+) -> dict[str, float]:
+    """Return the scale of each tensor that came as a change."""
+    found = next(iter(records), ConfigRecord())
+    scales = {}
+    for name in arrays:
+        if wire.is_real(sent[name].dtype):
+            scale = found.get(name)
+            if not isinstance(scale, float) or not 0 < scale < math.inf:
+                raise BadReplyError(f"{name}: found scale {scale!r}, wanted a number above 0")
+            scales[name] = scale
+    return scales
+
+
+def _checked(name: str, array: Array, dtype: str, shape: tuple[int, ...]) -> NDArray:
+    wanted = f"wanted {dtype}{list(shape)}"
+    if tuple(array.shape) != shape or array.dtype != dtype:
+        raise BadReplyError(f"{name}: found {array.dtype}{list(array.shape)}, {wanted}")
+    try:
+        values = view(array)
+    except (ValueError, TypeError, EOFError) as error:
+        raise BadReplyError(f"{name}: found bytes that are no tensor ({error})") from None
+    if values.shape != shape or str(values.dtype) != dtype:
+        found = f"{values.dtype}{list(values.shape)}"
+        raise BadReplyError(f"{name}: found {found} in its bytes, {wanted}")
+    if np.issubdtype(values.dtype, np.floating) and not _finite(values):
         raise BadReplyError(f"{name}: found nan or inf")
     return values
+
+
+def view(array: Array) -> NDArray:
+    """Return the tensor in a message's bytes, read-only and without a copy.
+
+    Raises
+    ------
+    ValueError
+        If the bytes are not what ``numpy.save`` writes.
+    """
+    file = BytesIO(array.data)  # shares the bytes
+    if np.lib.format.read_magic(file) != (1, 0):
+        return array.numpy()
+    shape, by_column, dtype = np.lib.format.read_array_header_1_0(file)
+    if dtype.hasobject:
+        raise ValueError("found objects")
+    if math.prod(shape) == 0:
+        return np.zeros(shape, dtype)
+    values = np.frombuffer(array.data, dtype, offset=file.tell())
+    return values.reshape(shape, order="F" if by_column else "C")
+
+
+def _finite(values: NDArray) -> bool:
+    # A sum is one pass without a copy, finite only if every value is; it may overflow though.
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = values.sum(dtype=np.float32)
+    return bool(np.isfinite(total)) or bool(np.isfinite(values).all())
 
 
 def error_reason(reply: Message) -> str:

@@ -6,7 +6,7 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 from client_app import app
-from client_app.training import learning_rate
+from client_app.training import learning_rate, proximal_term
 from efmodel import EarlyExitForCTC, text
 from efmodel.payload import describe
 from efmodel.settings import Settings, SettingsError
@@ -102,10 +102,38 @@ def test_the_same_seed_trains_the_same_model(whole, tokenizer, folder):
 
 
 def test_a_partition_trains_on_its_own_speakers_only(whole, tokenizer, folder):
-    run = {"data": "audiofolder", "data-path": str(folder), "local-epochs": 1}
+    run = {"data": "audiofolder", "data-path": str(folder), "local-epochs": 1, "capacities": "full"}
     node = context(run, **{"partition-id": 1, "num-partitions": 4})
     metrics = app(ask(whole, tokenizer, "train"), node).content["metrics"]
     assert metrics["num-examples"] == 11 and metrics["words"] == 2
+
+
+def test_a_node_says_its_tag(whole, tokenizer):
+    answer = app(ask(whole, tokenizer, "query"), context(capacity=1, tag="kitchen"))
+    assert answer.content["config"]["tag"] == "kitchen"
+
+
+def test_a_whole_model_is_only_for_those_who_can_train_it(whole, tokenizer, folder):
+    """Strategies that are not partial send everything and say nothing of capacity."""
+    message = ask(whole, tokenizer, "train", capacity=3)
+    del message.content["config"]["capacity"]
+    node = {"data-path": str(folder)}
+    reply = app(message, context({"local-epochs": 1}, **node, capacity=3))
+    assert len(reply.content["arrays"]) == len(whole.state_dict())
+    with pytest.raises(ValueError, match="found a message that wants 3, this node can train 1"):
+        app(message, context({"local-epochs": 1}, **node, capacity=1))
+
+
+def test_what_fedprox_adds_is_half_mu_times_the_squared_distance():
+    layer = torch.nn.Linear(2, 1)
+    received = [torch.zeros_like(p) for p in layer.parameters()]
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[3.0, 4.0]]))
+        layer.bias.fill_(2.0)
+    term = proximal_term(layer, received, mu=0.1)
+    assert term.item() == pytest.approx(0.05 * (9 + 16 + 4))
+    term.backward()
+    assert layer.weight.grad.tolist() == [[pytest.approx(0.3), pytest.approx(0.4)]]
 
 
 def test_missing_data_and_wrong_keys_are_named(whole, tokenizer, tmp_path):

@@ -225,7 +225,7 @@ def test_the_same_seed_draws_the_same_cohorts():
 
 def test_waiting_for_nodes_ends():
     strategy = PartialFedAvg(OWNERS, min_available_nodes=5, node_timeout=0.1)
-    with pytest.raises(TooFewNodesError, match="found 3 connected nodes after 0 s, wanted 5"):
+    with pytest.raises(TooFewNodesError, match=r"found 3 of 5 nodes \(3 connected\)"):
         strategy.configure_train(1, arrays(), ConfigRecord(), LocalGrid(honest, [1, 2, 3]))
 
 

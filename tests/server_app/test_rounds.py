@@ -8,6 +8,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 
 from efmodel.evaluation import ExitScore
 from efmodel.settings import Settings
+from server_app.checkpoint import Checkpoints
 from server_app.exchange import Traffic, exchange
 from server_app.plot import plot_error_rates
 from server_app.rounds import Rounds, RunFailedError
@@ -45,11 +46,13 @@ def node(message: Message) -> Message:
 
 
 def rounds(tmp_path, play, **settings) -> Rounds:
+    folder = RunFolder(str(tmp_path / "run"))
     return Rounds(
         grid=LocalGrid(play, [1, 2, 3]),
         strategy=PartialFedAvg(OWNERS, min_train_nodes=3),
         settings=Settings(**settings),
-        folder=RunFolder(str(tmp_path / "run")),
+        folder=folder,
+        checkpoints=Checkpoints(folder.checkpoints, keep=2),
         evaluate=lambda arrays: [SCORE, SCORE],
         request=ConfigRecord({"model-config": "{}"}),
         num_exits=2,

@@ -1,0 +1,117 @@
+"""From a name in the run config to a strategy: ours, a plug-in's, or any class of Flower's kind."""
+
+import importlib
+import inspect
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import entry_points
+from typing import Any
+
+from flwr.serverapp.strategy import Strategy
+
+from efmodel.settings import Settings, SettingsError
+from server_app.strategy.fedavg import PartialFedAvg
+from server_app.strategy.optimizers import (
+    PartialFedAdagrad,
+    PartialFedAdam,
+    PartialFedAvgM,
+    PartialFedYogi,
+)
+
+GROUP = "ef_asr.strategies"
+STRATEGIES: dict[str, type[Strategy]] = {
+    "partial-fedavg": PartialFedAvg,
+    "partial-fedavgm": PartialFedAvgM,
+    "partial-fedadam": PartialFedAdam,
+    "partial-fedyogi": PartialFedYogi,
+    "partial-fedadagrad": PartialFedAdagrad,
+}
+
+
+def build(settings: Settings, owner_exits: Mapping[str, int]) -> Strategy:
+    """Return the strategy that the run config names.
+
+    Its constructor is given those keys of the run config that it has parameters for
+    (``server-momentum`` as ``server_momentum``), and ``strategy-options`` on top.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such strategy, or it does not take what it is given.
+    """
+    kind = find(settings.strategy)
+    offered: dict[str, Any] = {
+        **asdict(settings),
+        "owner_exits": owner_exits,
+        "node_timeout": settings.round_timeout,
+        "min_available_nodes": settings.min_nodes,
+    }
+    wanted = _parameters(kind)
+    arguments = {name: value for name, value in offered.items() if name in wanted}
+    arguments |= options(settings.strategy_options)
+    try:
+        return kind(**arguments)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"strategy {settings.strategy}: {error}") from error
+
+
+def find(name: str) -> type[Strategy]:
+    """Return the class that a name stands for.
+
+    Raises
+    ------
+    SettingsError
+        If there is none.
+    """
+    plugins = {each.name: each for each in entry_points(group=GROUP)}
+    if name in STRATEGIES:
+        return STRATEGIES[name]
+    wanted = f"wanted one of {', '.join([*STRATEGIES, *plugins])}, or module:Class"
+    if name not in plugins and ":" not in name:
+        raise SettingsError(f"strategy: found {name!r}, {wanted}")
+    try:
+        if name in plugins:
+            kind = plugins[name].load()
+        else:
+            module, _, attribute = name.partition(":")
+            kind = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise SettingsError(f"strategy: found {name!r}, which does not load: {error}") from error
+    if not (isinstance(kind, type) and issubclass(kind, Strategy)):
+        raise SettingsError(f"strategy: found {kind!r}, wanted a subclass of flwr's Strategy")
+    return kind
+
+
+def options(text: str) -> dict[str, Any]:
+    """Return ``strategy-options``, such as ``alpha=0.3 name=x``, as arguments.
+
+    Raises
+    ------
+    SettingsError
+        If a part is not ``name=value``.
+    """
+    arguments = {}
+    for part in shlex.split(text):
+        name, equals, value = part.partition("=")
+        if not equals or not name.isidentifier():
+            raise SettingsError(f"strategy-options: found {part!r}, wanted name=value")
+        try:
+            arguments[name] = json.loads(value)
+        except ValueError:
+            arguments[name] = value  # a string needs no quotes
+    return arguments
+
+
+def _parameters(kind: type[Strategy]) -> set[str]:
+    """Return the names that a class's constructor takes, through each ``**kwargs`` of its bases."""
+    names: set[str] = set()
+    for each in kind.__mro__:
+        if "__init__" not in vars(each):
+            continue
+        parameters = inspect.signature(vars(each)["__init__"]).parameters.values()
+        names |= {p.name for p in parameters if p.kind is not p.VAR_KEYWORD} - {"self"}
+        if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+            break
+    return names

@@ -1,0 +1,96 @@
+"""A bound on how far one client may move the model."""
+
+import math
+import statistics
+import tempfile
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from flwr.common import NDArray
+from safetensors.numpy import load, save
+
+from server_app.strategy.partial_mean import BLOCK
+
+
+def parse(bound: str) -> float:
+    """Return ``max-update-norm`` as a number: 0 for "off", nan for "auto".
+
+    Raises
+    ------
+    ValueError
+        If it is neither "off", "auto" nor a number above 0.
+    """
+    named = {"off": 0.0, "auto": math.nan}
+    if bound in named:
+        return named[bound]
+    try:
+        number = float(bound)
+    except ValueError:
+        number = -1.0
+    if not 0 < number < math.inf:
+        raise ValueError(f"max-update-norm: found {bound!r}, wanted off, auto or a number above 0")
+    return number
+
+
+def update_norm(
+    arrays: Mapping[str, NDArray],
+    current: Mapping[str, NDArray],
+    scales: Mapping[str, float] | None,
+) -> tuple[float, int]:
+    """Return the L2 norm of a client's change over all its floating tensors, and their values."""
+    total, size = 0.0, 0
+    for name, array in arrays.items():
+        if not np.issubdtype(current[name].dtype, np.floating):
+            continue
+        values, old = array.reshape(-1), current[name].reshape(-1)
+        squares = 0.0
+        for start in range(0, values.size, BLOCK):
+            part = values[start : start + BLOCK].astype(np.float32)
+            if scales is None:
+                part = part - old[start : start + BLOCK]
+            squares += float(np.dot(part, part))
+        total += squares * (scales[name] ** 2 if scales else 1.0)
+        size += values.size
+    return math.sqrt(total), size
+
+
+def shrinking(norm: float, bound: float) -> float:
+    """Return the factor, at most 1, that brings a change of that norm within the bound."""
+    return min(1.0, bound / norm) if norm > 0 else 1.0
+
+
+class Spool:
+    """Replies that wait on disk until the cohort's median norm is known.
+
+    A deep client moves more values than a shallow one, so norms are compared per square root of
+    the number of values.
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # gone when closed, or when the process ends
+        self._entries: list[tuple[int, float, float, dict[str, float] | None]] = []
+
+    def put(
+        self,
+        arrays: dict[str, NDArray],
+        weight: float,
+        scales: dict[str, float] | None,
+        norm: float,
+        size: int,
+    ) -> None:
+        """Write down one reply."""
+        data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        self._file.write(data)
+        self._entries.append((len(data), weight, norm / math.sqrt(max(1, size)), scales))
+
+    def replies(
+        self,
+    ) -> Iterator[tuple[dict[str, NDArray], float, float, dict[str, float] | None]]:
+        """Yield each reply's tensors, weight, shrinking factor and scales."""
+        if not self._entries:
+            return
+        median = statistics.median(norm for _, _, norm, _ in self._entries)
+        self._file.seek(0)
+        for length, weight, norm, scales in self._entries:
+            yield load(self._file.read(length)), weight, shrinking(norm, median), scales
+        self._file.close()

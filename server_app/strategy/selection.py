@@ -1,0 +1,46 @@
+"""Which nodes may train: ``select = "capacity>=2, tag=kitchen"``."""
+
+import operator
+import re
+from collections.abc import Callable
+from typing import Any
+
+from server_app.strategy.node import Node
+
+_CONDITION = re.compile(r"^(capacity|tag)\s*(>=|<=|!=|=|>|<)\s*(\S+)$")
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+    "=": operator.eq,
+    "!=": operator.ne,
+}
+
+
+def selector(select: str) -> Callable[[Node], bool]:
+    """Return the test that ``select`` describes: conditions joined by commas, all of which hold.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be read.
+    """
+    conditions = [_condition(part.strip()) for part in select.split(",") if part.strip()]
+    return lambda node: all(condition(node) for condition in conditions)
+
+
+def _condition(text: str) -> Callable[[Node], bool]:
+    match = _CONDITION.match(text)
+    wanted = "wanted conditions such as 'capacity>=2' or 'tag=kitchen', joined by commas"
+    if match is None:
+        raise ValueError(f"select: found {text!r}, {wanted}")
+    key, sign, value = match.groups()
+    compare = _COMPARE[sign]
+    if key == "tag":
+        if sign not in ("=", "!="):
+            raise ValueError(f"select: found {text!r}; tags are compared by = and != only")
+        return lambda node: compare(node.tag, value)
+    if not value.isdigit():
+        raise ValueError(f"select: found {text!r}, {wanted}")
+    return lambda node: compare(node.capacity, int(value))
