@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+# The last line that a server app logs, whatever becomes of the processes around it.
+FINISHED, FAILED = "run finished: ", "run failed: "
+
 
 class RunFolder:
     """Where a run's results go.
@@ -58,6 +61,11 @@ class RunFolder:
     def model(self) -> Path:
         """What ``from_pretrained`` loads, tokenizer included."""
         return self.path / "model"
+
+    @property
+    def plot(self) -> Path:
+        """WER and CER per exit over the rounds."""
+        return self.path / "wer.png"
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write down the whole run config."""

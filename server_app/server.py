@@ -1,6 +1,6 @@
 """The ServerApp: read the run config, wire the parts, start the rounds."""
 
-from logging import INFO, WARNING
+from logging import ERROR, INFO, WARNING
 from pathlib import Path
 
 import torch
@@ -20,7 +20,7 @@ from efmodel.utterances import Utterance, prepare
 from server_app.checkpoint import Checkpoints
 from server_app.plot import plot_error_rates
 from server_app.rounds import Rounds
-from server_app.run_folder import RunFolder, read_metrics
+from server_app.run_folder import FAILED, FINISHED, RunFolder, read_metrics
 from server_app.strategy import PartialFedAvg
 from server_app.strategy.named import build
 from server_app.strategy.nodes import Nodes
@@ -30,7 +30,17 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run one federation from the first model to the last."""
+    """Run one federation, and say how it ended."""
+    try:
+        folder = federate(grid, context)
+    except Exception as error:
+        log(ERROR, FAILED + "%s", error)
+        raise
+    log(INFO, FINISHED + "%s", folder.path)
+
+
+def federate(grid: Grid, context: Context) -> RunFolder:
+    """Run one federation from the first model to the last; return where its results are."""
     settings = Settings.from_run_config(context.run_config)
     torch.manual_seed(settings.seed)
     model, tokenizer = starting_model(settings)
@@ -69,8 +79,8 @@ def main(grid: Grid, context: Context) -> None:
     model.save_pretrained(folder.model)
     tokenizer.save_pretrained(folder.model)
     title = f"{settings.model}, {settings.strategy}, {settings.data} {settings.data_path}".strip()
-    plot_error_rates(read_metrics(folder.metrics), folder.path / "wer.png", title)
-    log(INFO, "run folder: %s", folder.path)
+    plot_error_rates(read_metrics(folder.metrics), folder.plot, title)
+    return folder
 
 
 def resumed(

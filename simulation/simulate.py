@@ -6,10 +6,14 @@ import signal
 import subprocess
 import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+COMPLETED, INTERRUPTED = "finished:completed", "interrupted"
+GRACE = 30  # seconds from the server app's end to the simulation's
 
 Override = Annotated[
     list[str] | None,
@@ -127,44 +131,59 @@ def _run(config: dict[str, Any], nodes: int, folder: Any) -> int:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches us, and we stop the run properly
         )
-        interrupted = _watch(run, folder, config["rounds"])
-        said = log.read_bytes()[said_before:].decode(errors="replace")
-        run_id = run_id_in(said)
-        if interrupted and run_id:
+
+        def said() -> str:
+            return log.read_bytes()[said_before:].decode(errors="replace")
+
+        status = _watch(run, folder, config["rounds"], said)
+        run_id = run_id_in(said())
+        if status == INTERRUPTED and run_id:
             superlink.cancel(run_id)
-        status = superlink.status(run_id) if run_id and not interrupted else "not started"
-    return _report("interrupted" if interrupted else status, log, folder)
+        if not status:
+            status = superlink.status(run_id) if run_id else "not started"
+    return _report(status, log, folder)
 
 
-def _watch(run: subprocess.Popen[bytes], folder: Any, rounds: int) -> bool:
-    """Show the rounds until the run ends; return whether the user ended it."""
-    from server_app.run_folder import read_metrics
+def _watch(run: subprocess.Popen[bytes], folder: Any, rounds: int, said: Callable[[], str]) -> str:
+    """Show the rounds until the run ends; return its status where Flower will not know it.
+
+    Flower ends a simulation only when the last client has: one that hangs would keep it for ever.
+    """
+    from server_app.run_folder import FAILED, FINISHED, read_metrics
     from simulation.live import LiveView
 
+    ended = 0.0
     with LiveView(rounds, read_metrics(folder.metrics)) as view:
         try:
             while run.poll() is None:
                 view.show(read_metrics(folder.metrics))
                 time.sleep(0.3)
+                if not ended and (FINISHED in said() or FAILED in said()):
+                    ended = time.monotonic()
+                if ended and time.monotonic() - ended > GRACE:
+                    run.kill()
+                    typer.secho("stopping clients that did not end", fg="yellow", err=True)
+                    return COMPLETED if FINISHED in said() else "finished:failed"
             view.show(read_metrics(folder.metrics))
-            return False
+            return ""
         except KeyboardInterrupt:
             run.kill()
             run.wait()
-            return True
+            return INTERRUPTED
 
 
 def _report(status: str, log: Path, folder: Any) -> int:
-    if status == "finished:completed":
+    if status == COMPLETED:
         print(f"model: {folder.model}")
-        print(f"plot: {folder.path / 'wer.png'}")
+        if folder.plot.exists():  # there is none without a test half
+            print(f"plot: {folder.plot}")
         print(folder.path)
         return 0
-    if status == "interrupted":
+    if status == INTERRUPTED:
         typer.secho("interrupted: the run was stopped", fg="yellow", err=True)
     else:
         tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-25:]
         typer.secho("\n".join(tail), err=True)
         typer.secho(f"the run failed: {status}; its whole log: {log}", fg="red", err=True)
     print(folder.path)
-    return 130 if status == "interrupted" else 1
+    return 130 if status == INTERRUPTED else 1

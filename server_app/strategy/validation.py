@@ -1,8 +1,10 @@
 """What a reply must be before it may touch a sum."""
 
 import math
+import re
 from collections.abc import Iterable
 from io import BytesIO
+from textwrap import shorten
 from typing import TypeVar
 
 import numpy as np
@@ -10,6 +12,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.common import NDArray
 
 from efmodel import wire
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 Record = TypeVar("Record", ArrayRecord, MetricRecord)
 
@@ -120,5 +124,11 @@ def _finite(values: NDArray) -> bool:
 
 
 def error_reason(reply: Message) -> str:
-    """Return why a node failed, in one line."""
-    return " ".join((reply.error.reason or "").split()) or f"error {reply.error.code}"
+    """Return why a node failed, in one line of at most 200 characters.
+
+    In simulation a reason is Ray's whole traceback, in colour; the client's own words end it.
+    """
+    reason = " ".join(_COLOUR.sub("", reply.error.reason or "").split())
+    _, _, own = reason.rpartition("ClientAppException occurred. Message: ")
+    reason = own.rstrip("'\">") or reason
+    return shorten(reason, 200, placeholder=" ...") or f"error {reply.error.code}"

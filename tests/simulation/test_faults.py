@@ -1,0 +1,84 @@
+"""Faults injected into a real run: real processes, Ray, and the real ``flwr run``."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from efmodel import EarlyExitForCTC
+from efmodel.settings import Settings
+from server_app.run_folder import read_metrics
+from server_app.server import starting_model
+from simulation.superlink import LocalSuperLink, app_folder, run_id_in
+from tests.simulation.faulty import FAULTS, SLEEP
+
+NODES = 9
+
+
+def faulty_app(folder: Path) -> Path:
+    """Make a Flower app of ours with the misbehaving client in place of the real one."""
+    source = app_folder(folder)
+    for package in ("efmodel", "server_app", "client_app"):
+        shutil.copytree(
+            source / package, folder / "app" / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    shutil.copy(Path(__file__).parent / "faulty.py", folder / "app" / "faulty.py")
+    project = (source / "pyproject.toml").read_text()
+    project = project.replace('clientapp = "client_app:app"', 'clientapp = "faulty:app"')
+    project = project.replace("fab-include = [", 'fab-include = ["faulty.py", ')
+    (folder / "app" / "pyproject.toml").write_text(project)
+    return folder / "app"
+
+
+def test_a_round_goes_on_without_those_that_fail(tmp_path):
+    """Round 1: one raises, one sends nan, one a wrong shape, one sleeps, one is killed."""
+    keys = {
+        "rounds": 2, "fraction-train": 1.0, "round-timeout": 40.0, "output": str(tmp_path / "run"),
+        "min-train-nodes": NODES, "min-nodes": NODES, "evaluate-every": 2,
+    }  # fmt: skip
+    config = " ".join(f"{key}={json.dumps(value)}" for key, value in keys.items())
+    # Four actors: one sleeps, one is killed, the others serve the rest.
+    federation = f"num-supernodes={NODES} client-resources-num-cpus=1 init-args-num-cpus=4"
+    with LocalSuperLink() as superlink:
+        command = superlink.flwr("run", str(faulty_app(tmp_path)), "--stream")
+        command += ["--run-config", config, "--federation-config", federation]
+        done = subprocess.run(
+            command, env=superlink.environment, capture_output=True, text=True, timeout=600
+        )
+        run_id = run_id_in(done.stdout)
+        assert run_id, done.stdout + done.stderr
+        assert superlink.status(run_id) == "finished:completed", done.stdout
+    first, second = read_metrics(tmp_path / "run" / "metrics.jsonl")
+
+    failures = {name: first["failures"][f"partition {name}"] for name in FAULTS}
+    assert first["failed"] >= 5 and first["answered"] >= 3
+    assert first["train-seconds"] < SLEEP
+    assert failures[3] == "out of battery"
+    assert failures[4].startswith("exits.1") and "found nan or inf" in failures[4]
+    assert failures[5].startswith("exits.1") and "wanted float32[" in failures[5]
+    assert failures[6] == "no reply in time"
+    assert "The actor died unexpectedly" in failures[7]
+    for name, reason in failures.items():
+        assert f"round 1: partition {name} left out: {reason}" in done.stdout
+
+    # By number: each tensor moved by the weighted mean of its good trainers' moves, in both rounds.
+    torch.manual_seed(0)
+    start, _ = starting_model(Settings())
+    owners = start.owner_exits()
+    weights = {k: k + 1 for k in range(NODES)}
+    wanted = dict.fromkeys(range(4), 0.0)
+    for record in (first, second):
+        good = [k for k in range(NODES) if f"partition {k}" not in record["failures"]]
+        for owner in wanted:
+            trainers = [k for k in good if 1 + k % 3 >= owner]
+            total = sum(weights[k] for k in trainers)
+            wanted[owner] += sum(weights[k] * k / 100 for k in trainers) / total
+    model = EarlyExitForCTC.from_pretrained(tmp_path / "run" / "model").state_dict()
+    for name, values in start.state_dict().items():
+        moved = (model[name] - values).numpy()
+        np.testing.assert_allclose(moved, wanted[owners[name]], atol=1e-5, err_msg=name)
+    # Ray's dead actor stays in Flower's pool and fails whatever it is given: the run still ends.
+    assert second["answered"] >= 1
