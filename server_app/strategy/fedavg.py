@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from flwr.app import (
-    Array,
     ArrayRecord,
     ConfigRecord,
     Message,
@@ -21,6 +20,7 @@ from flwr.serverapp.strategy import FedAvg
 
 from efmodel import wire
 from server_app.strategy import exit_metrics, norm_bound, validation
+from server_app.strategy.arrays import packed, view
 from server_app.strategy.node import Node
 from server_app.strategy.nodes import Nodes, sample
 from server_app.strategy.partial_mean import PartialMean
@@ -170,7 +170,7 @@ class PartialFedAvg(FedAvg):
         Returns None where no reply was accepted.
         """
         prefixes = {c: self.prefix(c) for c in {node.capacity for node in self._cohort.values()}}
-        current = {name: validation.view(array) for name, array in self.arrays.items()}
+        current = {name: view(array) for name, array in self.arrays.items()}
         fold = _Fold(self, current)
         kept: list[RecordDict] = []  # metrics only: a few numbers a client
         for reply in replies:
@@ -221,7 +221,7 @@ class PartialFedAvg(FedAvg):
             value = mean.mean(name, old)
             if np.issubdtype(old.dtype, np.floating):
                 value = self.step(name, old, self._noisy(value, mean, name))
-            new[name] = Array(value)
+            new[name] = packed(value)
         return ArrayRecord(new)
 
     def _noisy(self, value: NDArray, mean: PartialMean, name: str) -> NDArray:

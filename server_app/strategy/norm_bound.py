@@ -6,10 +6,11 @@ import tempfile
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+import torch
 from flwr.common import NDArray
 from safetensors.numpy import load, save
 
-from server_app.strategy.partial_mean import BLOCK
+from server_app.strategy.arrays import tensor
 
 
 def parse(bound: str) -> float:
@@ -42,15 +43,12 @@ def update_norm(
     for name, array in arrays.items():
         if not np.issubdtype(current[name].dtype, np.floating):
             continue
-        values, old = array.reshape(-1), current[name].reshape(-1)
-        squares = 0.0
-        for start in range(0, values.size, BLOCK):
-            part = values[start : start + BLOCK].astype(np.float32)
-            if scales is None:
-                part = part - old[start : start + BLOCK]
-            squares += float(np.dot(part, part))
+        change = tensor(array).float()
+        if scales is None:
+            change = change - tensor(current[name])
+        squares = float(torch.linalg.vector_norm(change, dtype=torch.float64)) ** 2
         total += squares * (scales[name] ** 2 if scales else 1.0)
-        size += values.size
+        size += array.size
     return math.sqrt(total), size
 
 

@@ -7,9 +7,10 @@ Heterogeneous Clients" (arXiv 2405.17376): a layer is averaged over the clients 
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 from flwr.common import NDArray
 
-BLOCK = 1 << 15  # values multiplied at a time: they stay in the processor's cache
+from server_app.strategy.arrays import tensor
 
 
 class PartialMean:
@@ -88,10 +89,5 @@ class PartialMean:
 
 
 def _add_scaled(sums: NDArray, array: NDArray, scale: float) -> None:
-    """Add ``scale * array`` to ``sums`` in place, block by block, without a copy of the tensor."""
-    into, values = sums.reshape(-1), array.reshape(-1)
-    block = np.empty(min(BLOCK, into.size), dtype=sums.dtype)
-    for start in range(0, into.size, BLOCK):
-        part = values[start : start + BLOCK]
-        product = np.multiply(part, scale, out=block[: part.size], dtype=sums.dtype)
-        into[start : start + part.size] += product
+    """Add ``scale * array`` to ``sums`` in place: one pass, no copy, on torch's threads."""
+    torch.from_numpy(sums).add_(tensor(array), alpha=scale)

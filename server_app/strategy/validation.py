@@ -3,15 +3,16 @@
 import math
 import re
 from collections.abc import Iterable
-from io import BytesIO
 from textwrap import shorten
 from typing import TypeVar
 
 import numpy as np
+import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.common import NDArray
 
 from efmodel import wire
+from server_app.strategy.arrays import tensor, view
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -96,31 +97,10 @@ def _checked(name: str, array: Array, dtype: str, shape: tuple[int, ...]) -> NDA
     return values
 
 
-def view(array: Array) -> NDArray:
-    """Return the tensor in a message's bytes, read-only and without a copy.
-
-    Raises
-    ------
-    ValueError
-        If the bytes are not what ``numpy.save`` writes.
-    """
-    file = BytesIO(array.data)  # shares the bytes
-    if np.lib.format.read_magic(file) != (1, 0):
-        return array.numpy()
-    shape, by_column, dtype = np.lib.format.read_array_header_1_0(file)
-    if dtype.hasobject:
-        raise ValueError("found objects")
-    if math.prod(shape) == 0:
-        return np.zeros(shape, dtype)
-    values = np.frombuffer(array.data, dtype, offset=file.tell())
-    return values.reshape(shape, order="F" if by_column else "C")
-
-
 def _finite(values: NDArray) -> bool:
     # A sum is one pass without a copy, finite only if every value is; it may overflow though.
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = values.sum(dtype=np.float32)
-    return bool(np.isfinite(total)) or bool(np.isfinite(values).all())
+    total = tensor(values).sum(dtype=torch.float32)
+    return math.isfinite(total) or bool(np.isfinite(values).all())
 
 
 def error_reason(reply: Message) -> str:

@@ -10,7 +10,7 @@ from client_app.training import learning_rate, proximal_term
 from efmodel import EarlyExitForCTC, text
 from efmodel.payload import describe
 from efmodel.settings import Settings, SettingsError
-from tests import grid  # noqa: F401  (a Message wants the task identity that it sets)
+from simulation import local_grid  # noqa: F401  (a Message wants the identity it sets)
 from tests.conftest import small_config, write_folder
 
 

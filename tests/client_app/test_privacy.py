@@ -10,7 +10,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from client_app import app
 from efmodel import EarlyExitForCTC
 from efmodel.payload import describe
-from tests import grid  # noqa: F401  (a Message wants the task identity that it sets)
+from simulation import local_grid  # noqa: F401  (a Message wants the identity it sets)
 from tests.conftest import small_config, write_folder
 
 

@@ -19,7 +19,7 @@ from server_app.run_folder import RunFolder, read_metrics
 from server_app.server import resumed
 from server_app.strategy.named import STRATEGIES, build
 from server_app.strategy.node import Node
-from tests.grid import LocalGrid
+from simulation.local_grid import LocalGrid
 from tests.server_app.federation import OWNERS, drifting, tensors
 
 CAPACITIES = {1: 1, 2: 2, 3: 3, 4: 2, 5: 1}

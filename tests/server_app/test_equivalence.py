@@ -9,8 +9,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 
 from efmodel import EarlyExitForCTC
 from server_app.strategy import PartialFedAvg
+from simulation.local_grid import LocalGrid
 from tests.conftest import small_config
-from tests.grid import LocalGrid
 
 LR = 0.05
 

@@ -7,7 +7,7 @@ from flwr.serverapp.strategy import FedAvg
 
 from server_app.strategy import PartialFedAvg
 from server_app.strategy.nodes import TooFewNodesError
-from tests.grid import LocalGrid
+from simulation.local_grid import LocalGrid
 
 OWNERS = {"front": 0, "one": 1, "two": 2, "three": 3}
 

@@ -10,7 +10,7 @@ from server_app.strategy import PartialFedAvg
 from server_app.strategy.node import Node
 from server_app.strategy.nodes import TooFewNodesError
 from server_app.strategy.selection import selector
-from tests.grid import LocalGrid
+from simulation.local_grid import LocalGrid
 from tests.server_app.federation import OWNERS, drifting, tensors
 
 WEAK, STRONG = Node(1, "a", 1, "kitchen"), Node(2, "b", 3, "car")

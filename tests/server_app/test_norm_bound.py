@@ -7,7 +7,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from server_app.strategy import PartialFedAvg, norm_bound
-from tests.grid import LocalGrid
+from simulation.local_grid import LocalGrid
 
 OWNERS = {"front": 0, "one": 1, "two": 2}
 SIZE = 50_000

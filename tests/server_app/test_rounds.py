@@ -14,7 +14,7 @@ from server_app.plot import plot_error_rates
 from server_app.rounds import Rounds, RunFailedError
 from server_app.run_folder import RunFolder, line, read_metrics
 from server_app.strategy import PartialFedAvg
-from tests.grid import LocalGrid
+from simulation.local_grid import LocalGrid
 
 OWNERS = {"front": 0, "one": 1, "two": 2}
 SCORE = ExitScore(loss=1.0, word_errors=1, words=4, character_errors=3, characters=10)

@@ -8,7 +8,7 @@ from client_app.mods import wire_format
 from efmodel import wire
 from server_app.exchange import tensor_bytes
 from server_app.strategy import PartialFedAvg
-from tests.grid import LocalGrid
+from simulation.local_grid import LocalGrid
 from tests.server_app.federation import drifting
 
 OWNERS = {"front": 0, "one": 1}

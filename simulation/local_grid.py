@@ -1,4 +1,7 @@
-"""A Flower Grid in this process: every message goes to a function that plays the node."""
+"""A Flower Grid in this process: every message goes to a function that plays the node.
+
+For tests and benchmarks, also of a strategy of one's own: no SuperLink, no Ray, no waiting.
+"""
 
 from collections.abc import Callable, Iterable
 from uuid import uuid4
@@ -13,7 +16,15 @@ Play = Callable[[Message], Message | None]  # None: no reply, ever
 
 
 class LocalGrid(Grid):
-    """Delivers at once; keeps what was sent; a node that raises answers with an error."""
+    """Delivers at once; keeps what was sent; a node that raises answers with an error.
+
+    Parameters
+    ----------
+    play : Play
+        What a node does with a message; ``message.metadata.dst_node_id`` says which node it is.
+    node_ids : Iterable[int]
+        Who is connected; ``node_ids`` may be changed between rounds.
+    """
 
     def __init__(self, play: Play, node_ids: Iterable[int]) -> None:
         self.play = play
@@ -21,19 +32,24 @@ class LocalGrid(Grid):
         self.sent: list[Message] = []
         self.replies: dict[str, Message] = {}
 
-    def set_run(self, run) -> None: ...
+    def set_run(self, run) -> None:
+        """Do nothing: there is no run."""
 
     @property
     def run(self):
+        """No run."""
         return None
 
     def create_message(self, *args, **kwargs):
+        """Refuse: messages are made by their class."""
         raise NotImplementedError
 
-    def get_node_ids(self):
+    def get_node_ids(self) -> list[int]:
+        """Return who is connected."""
         return self.node_ids
 
-    def push_messages(self, messages):
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        """Deliver the messages; the replies wait to be pulled."""
         ids = []
         for message in messages:
             message.metadata.__dict__["_message_id"] = str(uuid4())
@@ -47,8 +63,12 @@ class LocalGrid(Grid):
                 self.replies[message.metadata.message_id] = reply
         return ids
 
-    def pull_messages(self, message_ids):
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """Return the replies to these messages that are there, once."""
         return [self.replies.pop(id) for id in list(message_ids) if id in self.replies]
 
-    def send_and_receive(self, messages, *, timeout=None):
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> list[Message]:
+        """Deliver the messages and return the replies."""
         return self.pull_messages(self.push_messages(messages))

@@ -1,0 +1,174 @@
+"""The server's part of a round: time and memory against Flower's FedAvg, bytes against full models.
+
+31 M parameters in 12 layers and six exits, the paper's size. Each measurement runs in a process of
+its own, so that its peak memory is its own.
+"""
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp.strategy import FedAvg, Strategy
+from rich.progress import track
+
+from efmodel import wire
+from server_app.exchange import tensor_bytes
+from server_app.strategy import PartialFedAvg
+from simulation.bench.figure import Figure
+from simulation.local_grid import LocalGrid
+
+EXITS, LAYERS = 6, 12
+LAYER_SHAPES = [(2048, 256)] * 4 + [(512, 256)] * 3 + [(256,)] * 8  # 2.5 M values
+FRONT_SHAPES = [(256, 80, 3), (256, 256, 3), (512, 256)]
+HEAD_SHAPE = (256, 256)
+CLIENTS = (8, 32, 128)
+REPEATS = 5
+
+
+def names() -> dict[str, tuple[tuple[int, ...], int]]:
+    """Return each tensor's shape and owner exit."""
+    tensors = {f"front.{i}": (shape, 0) for i, shape in enumerate(FRONT_SHAPES)}
+    for layer in range(LAYERS):
+        owner = 1 + layer * EXITS // LAYERS
+        tensors |= {f"layers.{layer}.{i}": (s, owner) for i, s in enumerate(LAYER_SHAPES)}
+    return tensors | {f"exits.{exit}": (HEAD_SHAPE, exit) for exit in range(1, EXITS + 1)}
+
+
+def model() -> ArrayRecord:
+    """Return random tensors of the paper's sizes."""
+    rng = np.random.default_rng(0)
+    shapes = {name: shape for name, (shape, _) in names().items()}
+    return ArrayRecord({n: Array(rng.normal(size=s).astype(np.float32)) for n, s in shapes.items()})
+
+
+def owners() -> dict[str, int]:
+    """Return each tensor's owner exit."""
+    return {name: owner for name, (_, owner) in names().items()}
+
+
+def strategy(kind: str, clients: int, **arguments: str) -> Strategy:
+    """Return ours or Flower's, over that many clients."""
+    everyone = {"min_train_nodes": clients, "min_available_nodes": clients}
+    if kind == "flower":
+        return FedAvg(**everyone)
+    return PartialFedAvg(owners(), **everyone, **arguments)
+
+
+def fresh(record: ArrayRecord) -> ArrayRecord:
+    """Return a copy whose bytes are its own, as if it had come over the network."""
+    return ArrayRecord(
+        {
+            n: Array(dtype=a.dtype, shape=a.shape, stype=a.stype, data=bytes(bytearray(a.data)))
+            for n, a in record.items()
+        }
+    )
+
+
+def asked(made: Strategy, clients: int) -> tuple[list[Message], ArrayRecord]:
+    """Return a round's messages to full-depth clients, and the tensors that all return."""
+
+    def play(message: Message) -> Message:
+        answer = ConfigRecord({"capacity": EXITS})
+        return Message(RecordDict({"config": answer}), reply_to=message)
+
+    start, grid = model(), LocalGrid(play, range(1, clients + 1))
+    messages = list(made.configure_train(1, start, ConfigRecord(), grid))
+    for number, message in enumerate(messages):
+        message.metadata.__dict__["_message_id"] = str(number)
+    return messages, start
+
+
+def answer(message: Message, arrays: ArrayRecord) -> Message:
+    """Return a reply with these tensors."""
+    content = RecordDict({"arrays": arrays, "metrics": MetricRecord({"num-examples": 10})})
+    return Message(content, reply_to=message)
+
+
+def seconds(kind: str, clients: int) -> float:
+    """Return the median seconds to aggregate that many full-depth replies, after a first time."""
+    taken = []
+    for _ in range(1 + REPEATS):
+        made = strategy(kind, clients)
+        messages, arrays = asked(made, clients)
+        replies = [answer(message, arrays) for message in messages]
+        began = time.perf_counter()
+        new, _ = made.aggregate_train(1, replies)
+        taken.append(time.perf_counter() - began)
+        assert new is not None
+
+    return statistics.median(taken[1:])
+
+
+def peak_bytes(kind: str, clients: int) -> float:
+    """Return the peak memory of a process in which that many replies arrive one by one."""
+    made = strategy(kind, clients)
+    messages, arrays = asked(made, clients)
+
+    def arriving() -> Iterator[Message]:
+        for message in messages:
+            yield answer(message, fresh(arrays))
+
+    new, _ = made.aggregate_train(1, arriving())
+    assert new is not None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+
+
+def round_bytes(wire_dtype: str) -> float:
+    """Return the bytes, down and up, of a round with two clients at each exit."""
+    capacities = {node: 1 + node % EXITS for node in range(2 * EXITS)}
+    made = strategy("ours", len(capacities), wire_dtype=wire_dtype)
+
+    def play(message: Message) -> Message:
+        capacity = capacities[message.metadata.dst_node_id]
+        return Message(
+            RecordDict({"config": ConfigRecord({"capacity": capacity})}), reply_to=message
+        )
+
+    start = model()
+    total = 0.0
+    for message in made.configure_train(1, start, ConfigRecord(), LocalGrid(play, capacities)):
+        total += tensor_bytes(message)
+        sent = message.content["arrays"]
+        back = sent if wire_dtype == "float32" else wire.encode(sent, sent, wire_dtype, {})[0]
+        total += sum(len(array.data) for array in back.values())
+    return total
+
+
+def run() -> list[Figure]:
+    """Measure all."""
+    figures = []
+    flower = "Flower's FedAvg"
+    for clients in track(CLIENTS, "aggregate: seconds", transient=True):
+        ours, theirs = (_measured("seconds", kind, clients) for kind in ("ours", "flower"))
+        figures.append(Figure(f"aggregating {clients} replies, checked", ours, theirs, "s", flower))
+    peaks = {}
+    for clients in track(CLIENTS, "aggregate: memory", transient=True):
+        peaks[clients] = _measured("peak_bytes", "ours", clients) / 1e6
+        theirs = _measured("peak_bytes", "flower", clients) / 1e6
+        what = f"server's peak memory, {clients} replies"
+        figures.append(Figure(what, peaks[clients], theirs, "MB", flower))
+    most, least = CLIENTS[-1], CLIENTS[0]
+    what = f"server's peak memory, {most} replies"
+    figures.append(Figure(what, peaks[most], peaks[least], "MB", f"ours with {least}"))
+    full = 2 * 2 * EXITS * sum(len(array.data) for array in model().values()) / 1e6
+    for wire_dtype in track(wire.WIRE_DTYPES, "aggregate: bytes", transient=True):
+        what = f"bytes of a round, uniform capacities, {wire_dtype}"
+        figures.append(Figure(what, round_bytes(wire_dtype) / 1e6, full, "MB", "full models"))
+    return figures
+
+
+def _measured(what: str, kind: str, clients: int) -> float:
+    command = [sys.executable, "-m", "simulation.bench.aggregate", what, kind, str(clients)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+if __name__ == "__main__":
+    measure = {"seconds": seconds, "peak_bytes": peak_bytes}[sys.argv[1]]
+    print(json.dumps(measure(sys.argv[2], int(sys.argv[3]))))
