@@ -42,14 +42,15 @@ def exchange(
     traffic.sent = len(messages)
     traffic.down = sum(tensor_bytes(message) for message in messages)
     deadline = time.monotonic() + timeout
-    waiting = set(grid.push_messages(messages))
+    # In the order of sending: replies that are all there are summed in the same order every time.
+    waiting = dict.fromkeys(grid.push_messages(messages))
     del messages
     pause = FIRST_POLL
     while waiting and time.monotonic() < deadline:
         before = len(waiting)
         for some in batched(list(waiting), PULLED):
             for reply in grid.pull_messages(some):
-                waiting.discard(reply.metadata.reply_to_message_id)
+                waiting.pop(reply.metadata.reply_to_message_id, None)
                 traffic.up += tensor_bytes(reply)
                 traffic.answered += not reply.has_error()
                 yield reply

@@ -51,7 +51,7 @@ def tensor(values: NDArray) -> torch.Tensor:
 
 def packed(values: NDArray) -> Array:
     """Return what ``Array(values)`` is, with one copy of the values instead of three."""
-    values = np.ascontiguousarray(values)
+    values = np.asarray(values, order="C")  # ascontiguousarray would make a vector of a number
     header = BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(values))
     data = b"".join([header.getbuffer(), values.reshape(-1).view(np.uint8).data])

@@ -28,7 +28,7 @@ CAPACITIES = {1: 1, 2: 2, 3: 3, 4: 2, 5: 1}
 def federate(folder: Path, strategy: str, rounds: int, resume: bool = False):
     """Run a federation as the ServerApp does, and return its last model."""
     settings = Settings(
-        strategy=strategy, rounds=rounds, resume=str(folder) if resume else "", min_train_nodes=2
+        strategy=strategy, rounds=rounds, resume=str(folder) if resume else "", min_train_nodes=4
     )
     made = build(settings, OWNERS)
     run = RunFolder(str(folder), settings.resume)
