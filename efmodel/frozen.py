@@ -1,0 +1,86 @@
+"""What a run leaves as it is: which tensors, and how deep their output reaches.
+
+``freeze = "frontend"`` is wav2vec2's feature encoder (or the mel convolutions); ``"layers:4"`` all
+up to encoder layer 4; ``train = "heads"`` all but the exits' heads; ``train = "lora"`` all but the
+heads and low-rank additions to the layers (Hu et al., arXiv 2106.09685).
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from flwr.app import Array
+
+NOTHING, FRONTEND = -1, 0  # depths below layer 1
+
+_LAYER = re.compile(r"^encoder\.layers\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The frozen part of a run's models.
+
+    Attributes
+    ----------
+    depth : int
+        What lies wholly in it and so always gives the same output: -1 nothing, 0 the front end,
+        N all up to encoder layer N.
+    only_added : bool
+        Whether of what lies behind it only heads and low-rank additions are trained.
+    """
+
+    depth: int = NOTHING
+    only_added: bool = False
+
+    def holds(self, name: str) -> bool:
+        """Return whether a tensor of the model is never trained."""
+        if name.startswith("exits."):
+            return False
+        if self.only_added:
+            return ".lora_" not in name or self._in_depth(name)
+        return self._in_depth(name)
+
+    def _in_depth(self, name: str) -> bool:
+        if name.startswith("feature_extractor."):
+            return self.depth >= FRONTEND
+        match = _LAYER.match(name)
+        layer = int(match[1]) + 1 if match else 1  # projection and position go with layer 1
+        return layer <= self.depth
+
+
+def parse(freeze: str, train: str, num_layers: int) -> Frozen:
+    """Return what the run config's ``freeze`` and ``train`` leave as it is.
+
+    Raises
+    ------
+    ValueError
+        If they cannot be read, or name a layer that the model does not have.
+    """
+    depth = _depth(freeze, num_layers)
+    if train == "heads":
+        return Frozen(num_layers, only_added=True)
+    return Frozen(depth, only_added=train == "lora")
+
+
+def _depth(freeze: str, num_layers: int) -> int:
+    if freeze in ("", "frontend"):
+        return FRONTEND if freeze else NOTHING
+    kind, _, number = freeze.partition(":")
+    if kind != "layers" or not number.isdigit() or not 1 <= int(number) <= num_layers:
+        wanted = f"wanted nothing, frontend, or layers:1 to layers:{num_layers}"
+        raise ValueError(f"freeze: found {freeze!r}, {wanted}")
+    return int(number)
+
+
+def names(all_names: Iterable[str], frozen: Frozen) -> set[str]:
+    """Return those of the names that are never trained."""
+    return {name for name in all_names if frozen.holds(name)}
+
+
+def digest(arrays: Mapping[str, Array], frozen_names: Iterable[str]) -> str:
+    """Return a hash of the frozen tensors: the same name for the same weights, on every node."""
+    sha = hashlib.sha256()
+    for name in sorted(frozen_names):
+        sha.update(name.encode() + arrays[name].data)
+    return sha.hexdigest()[:16]
