@@ -76,7 +76,7 @@ def weights(name: str, source: PretrainedConfig, config: EarlyExitConfig) -> dic
     """
     if has_ctc_head(source) and source.vocab_size == config.vocab_size:
         whole = AutoModelForCTC.from_pretrained(name)
-        found = getattr(whole, whole.base_model_prefix).state_dict()
+        found: dict[str, Tensor] = getattr(whole, whole.base_model_prefix).state_dict()
         head = {f"projection.{k}": v for k, v in whole.lm_head.state_dict().items()}
     else:
         found, head = AutoModel.from_pretrained(name).state_dict(), {}

@@ -20,8 +20,8 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
     frontend : {"mel", "waveform"}
         80 log-mel bands and 4x convolutional subsampling (40 ms a frame), or wav2vec2's
         convolutional feature encoder on the waveform (20 ms a frame).
-    layer_type : {"transformer"}
-        The encoder layers.
+    layer_type : {"transformer", "wavlm"}
+        The encoder layers: wav2vec2's, or WavLM's with gated relative positions.
     exit_layers : list of int
         ``exit_layers[e - 1]`` is the encoder layer (from 1) after which exit ``e`` stands;
         ascending, the last one is ``num_hidden_layers``: no layer lies behind the deepest exit.
@@ -31,17 +31,34 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
         Bands of the mel front end.
     mask_mel_bins, mask_mel_frames : int
         Widest SpecAugment masks while training, in bands and frames of 10 ms; 0 for none.
+    do_normalize : bool
+        Whether the waveform front end first brings each utterance to unit variance.
+    feat_proj_layer_norm : bool
+        Whether the projection behind the front end starts with a norm; some HuBERTs' does not.
+    conv_pos_kernel_size : int
+        0 for wav2vec2's one convolution for position; else the kernel of Data2VecAudio's stack of
+        ``num_conv_pos_embeddings`` convolutions.
+    num_buckets, max_bucket_distance : int
+        WavLM's relative positions.
+    lora_rank : int
+        Rank of the low-rank additions to the encoder layers; 0 for none.
     """
 
     model_type = "early-exit-ctc"
 
     frontend: Literal["mel", "waveform"] = "mel"
-    layer_type: Literal["transformer"] = "transformer"
+    layer_type: Literal["transformer", "wavlm"] = "transformer"
     exit_layers: list[int] | tuple[int, ...] = (2, 4, 6, 8, 10, 12)
     exit_loss: Literal["mean", "sum", "last", "weighted"] = "mean"
     num_mel_bins: int = 80
     mask_mel_bins: int = 0
     mask_mel_frames: int = 0
+    do_normalize: bool = True
+    feat_proj_layer_norm: bool = True
+    conv_pos_kernel_size: int = 0
+    num_buckets: int = 320
+    max_bucket_distance: int = 800
+    lora_rank: int = 0
 
     # Dropping whole layers at random would leave some exits of a step without a gradient.
     layerdrop: float | int = 0.0

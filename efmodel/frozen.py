@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from flwr.app import Array
+from torch import Tensor
 
 NOTHING, FRONTEND = -1, 0  # depths below layer 1
 
@@ -47,6 +48,26 @@ class Frozen:
         match = _LAYER.match(name)
         layer = int(match[1]) + 1 if match else 1  # projection and position go with layer 1
         return layer <= self.depth
+
+
+@dataclass(frozen=True)
+class FrozenOutput:
+    """What a frozen part gives for a batch, which never changes while its weights do not.
+
+    Attributes
+    ----------
+    depth : int
+        0 for the front end, or the encoder layer that was last.
+    states : Tensor
+        ``[1, batch, frames, features]`` of the front end, or ``[states, batch, frames, hidden]``:
+        the hidden states at the exits so far, then the last layer's, if no exit stands there.
+    lengths : Tensor
+        ``[batch]``, each utterance's own frames.
+    """
+
+    depth: int
+    states: Tensor
+    lengths: Tensor
 
 
 def parse(freeze: str, train: str, num_layers: int) -> Frozen:

@@ -7,6 +7,7 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import (
     Wav2Vec2GroupNormConvLayer,
 )
 
+from efmodel.config import EarlyExitConfig
 from efmodel.mel import frame_mask
 
 
@@ -37,13 +38,19 @@ def _masked_group_norm(norm: nn.GroupNorm, hidden: Tensor, lengths: Tensor) -> T
 class WaveformFeatureExtractor(Wav2Vec2FeatureEncoder):  # type: ignore[misc]
     """wav2vec2's feature encoder, weight for weight: a frame every 20 ms."""
 
+    def __init__(self, config: EarlyExitConfig) -> None:
+        super().__init__(config)
+        self.do_normalize = config.do_normalize
+
     def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return features ``[batch, frames, conv_dim]`` and their lengths ``[batch]``.
 
         ``samples`` is ``[batch, samples]``, zero behind each utterance's end, ``lengths`` its
         samples ``[batch]``.
         """
-        hidden = normalise(samples, lengths)[:, None, :]  # (B, T) -> (B, 1, T)
+        if self.do_normalize:
+            samples = normalise(samples, lengths)
+        hidden = samples[:, None, :]  # (B, T) -> (B, 1, T)
         for layer in self.conv_layers:
             kernel, stride = layer.conv.kernel_size[0], layer.conv.stride[0]
             lengths = torch.div(lengths - kernel, stride, rounding_mode="floor") + 1
