@@ -15,17 +15,21 @@ from flwr.app import (
 )
 from flwr.clientapp import ClientApp
 
+from client_app import frozen_store
 from client_app.capacity import capacity
-from client_app.mods import privacy, wire_format
+from client_app.mods import frozen_tensors, privacy, wire_format
 from client_app.recordings import recordings
 from client_app.training import train
 from efmodel.config import EarlyExitConfig
 from efmodel.evaluation import score
+from efmodel.feature_cache import FeatureCache, FrozenFeatures, cache_folder
+from efmodel.frozen import FROZEN_KEY, NOTHING, Frozen, parse
 from efmodel.model import EarlyExitForCTC
 from efmodel.payload import blueprint
 from efmodel.settings import Settings
+from efmodel.utterances import Inputs, collate
 
-app = ClientApp(mods=[wire_format, privacy])
+app = ClientApp(mods=[wire_format, frozen_tensors, privacy])
 
 
 @app.query()
@@ -51,15 +55,22 @@ def train_round(message: Message, context: Context) -> Message:
     train_on, held_out, skipped = recordings(context, settings, config, tokenizer)
 
     model = EarlyExitForCTC(config.cut(_asked_capacity(request, context, settings, config)))
-    model.load_state_dict(message.content["arrays"].to_torch_state_dict())
+    tensors = message.content["arrays"].to_torch_state_dict()
+    if FROZEN_KEY in request:
+        tensors |= frozen_store.load(str(request[FROZEN_KEY]))
+    model.load_state_dict(tensors)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
+    frozen = parse(settings.freeze, settings.train, config.num_hidden_layers)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = not frozen.holds(name)
+    inputs = _inputs(model, frozen, request, settings)
 
-    scores = score(model, held_out, tokenizer, settings.batch_seconds)
+    scores = score(model, held_out, tokenizer, settings.batch_seconds, inputs)
     server_round = int(request["server-round"])
     seed = _seed(context, settings, server_round)
     # Flower's FedProx sends its own mu.
     mu = float(request.get("proximal-mu", settings.proximal_mu))
-    losses = train(model, train_on, settings, server_round, seed, mu)
+    losses = train(model, train_on, settings, server_round, seed, mu, inputs)
     metrics = MetricRecord(
         {
             "num-examples": len(train_on),
@@ -76,8 +87,22 @@ def train_round(message: Message, context: Context) -> Message:
         metrics["character-errors"] = [exit.character_errors for exit in scores]
         metrics["words"] = scores[0].words
         metrics["characters"] = scores[0].characters
-    arrays = ArrayRecord(model.state_dict())
+    arrays = ArrayRecord({n: t for n, t in model.state_dict().items() if not frozen.holds(n)})
     return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
+
+
+def _inputs(
+    model: EarlyExitForCTC, frozen: Frozen, request: ConfigRecord, settings: Settings
+) -> Inputs:
+    """Return what makes utterances a batch: of samples, or of what the frozen part gives."""
+    if frozen.depth == NOTHING:
+        return collate
+    cache = None
+    if settings.cache:
+        depth = min(frozen.depth, model.config.num_hidden_layers)
+        folder = cache_folder() / "features" / f"{request[FROZEN_KEY]}-{depth}"
+        cache = FeatureCache(folder, settings.cache_mb * 1_000_000)
+    return FrozenFeatures(model, frozen.depth, cache)
 
 
 def _asked_capacity(

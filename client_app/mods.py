@@ -1,7 +1,8 @@
 """What happens to tensors between the network and the training: coding, clipping, noise.
 
 Flower's mods wrap the client app from the outside in: ``wire_format`` first, so that ``privacy``
-sees the values that training sees, and what leaves has been clipped before it is coded.
+sees the values that training sees, and what leaves has been clipped before it is coded. Behind
+``frozen_tensors`` a message holds exactly what is sent back, which ``privacy`` demands.
 """
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MessageType
@@ -9,7 +10,10 @@ from flwr.clientapp.mod import LocalDpMod, fixedclipping_mod
 from flwr.clientapp.typing import ClientAppCallable
 from flwr.supercore.differential_privacy import KEY_CLIPPING_NORM
 
+from client_app import frozen_store
 from efmodel import wire
+from efmodel.frozen import FROZEN_KEY, parse
+from efmodel.payload import blueprint
 from efmodel.settings import Settings
 
 RESIDUAL = "residual"  # in the node's own state: what int8 rounding has not sent yet
@@ -36,6 +40,22 @@ def wire_format(message: Message, context: Context, call_next: ClientAppCallable
         kept = {name: Array(array) for name, array in residual.items()}
         context.state[RESIDUAL] = ArrayRecord(kept)
     return reply
+
+
+def frozen_tensors(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+    """Keep the frozen tensors of a message on disk; what goes on is what will be sent back."""
+    request = next(iter(message.content.config_records.values()), ConfigRecord())
+    if message.metadata.message_type != MessageType.TRAIN or FROZEN_KEY not in request:
+        return call_next(message, context)
+    settings = Settings.from_run_config(context.run_config)
+    config, _ = blueprint(request)
+    frozen = parse(settings.freeze, settings.train, config.num_hidden_layers)
+    key, sent = next(iter(message.content.array_records.items()))
+    held = ArrayRecord({name: array for name, array in sent.items() if frozen.holds(name)})
+    if held:
+        frozen_store.keep(str(request[FROZEN_KEY]), held)
+        message.content[key] = ArrayRecord({n: a for n, a in sent.items() if n not in held})
+    return call_next(message, context)
 
 
 def privacy(message: Message, context: Context, call_next: ClientAppCallable) -> Message:

@@ -3,13 +3,13 @@
 import random
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import AdamW
 
 from efmodel.batching import batches
 from efmodel.model import EarlyExitForCTC
 from efmodel.settings import Settings
-from efmodel.utterances import Utterance, at_speed, collate
+from efmodel.utterances import Inputs, Utterance, at_speed, collate
 
 MAX_GRADIENT_NORM = 1.0
 COOLDOWN = 0.3  # the last share of the rounds, in which the learning rate falls
@@ -27,9 +27,9 @@ def learning_rate(settings: Settings, server_round: int) -> float:
     return settings.lr * min(1.0, left / COOLDOWN)
 
 
-def proximal_term(model: nn.Module, received: list[Tensor], mu: float) -> Tensor:
+def proximal_term(trained: list[Tensor], received: list[Tensor], mu: float) -> Tensor:
     """Return mu / 2 |w - w_received|^2 (FedProx, arXiv 1812.06127, equation 2)."""
-    pairs = zip(model.parameters(), received, strict=True)
+    pairs = zip(trained, received, strict=True)
     return mu / 2 * torch.stack([(p - r).square().sum() for p, r in pairs]).sum()
 
 
@@ -40,10 +40,12 @@ def train(
     server_round: int,
     seed: int,
     proximal_mu: float = 0.0,
+    inputs: Inputs = collate,
 ) -> list[float]:
     """Train all exits of ``model`` in place; return the last epoch's mean loss per exit.
 
-    With ``proximal_mu`` the loss grows by ``proximal_term``.
+    With ``proximal_mu`` the loss grows by ``proximal_term``. Parameters that want no gradient stay
+    as they are; ``inputs`` makes utterances what ``model`` takes.
 
     A new optimizer every time: its state belongs to no one model once replies are averaged.
 
@@ -55,8 +57,9 @@ def train(
     torch.manual_seed(seed)  # dropout and masks
     chance = random.Random(seed)
     speeds = [1 - settings.speed_perturbation, 1.0, 1 + settings.speed_perturbation]
-    optimizer = AdamW(model.parameters(), lr=learning_rate(settings, server_round))
-    received = [p.detach().clone() for p in model.parameters()] if proximal_mu else []
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = AdamW(trained, lr=learning_rate(settings, server_round))
+    received = [p.detach().clone() for p in trained] if proximal_mu else []
     model.train()
     for epoch in range(settings.local_epochs):
         losses = torch.zeros(model.config.num_exits)
@@ -64,15 +67,15 @@ def train(
             utterances, settings.batch_seconds, seed + epoch, settings.batch_utterances
         ):
             batch = [at_speed(utterance, chance.choice(speeds)) for utterance in batch]
-            output = model(**{k: v.to(model.device) for k, v in collate(batch).items()})
+            output = model(**{k: v.to(model.device) for k, v in inputs(batch).items()})
             if not torch.isfinite(output.loss):
                 raise FloatingPointError(f"epoch {epoch + 1}: found a loss of {output.loss}")
             loss = output.loss
             if proximal_mu:
-                loss = loss + proximal_term(model, received, proximal_mu)
+                loss = loss + proximal_term(trained, received, proximal_mu)
             optimizer.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
+            torch.nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM)
             optimizer.step()
             losses += output.losses.detach().cpu() * len(batch)
     return (losses / len(utterances)).tolist()

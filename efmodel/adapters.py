@@ -26,6 +26,14 @@ def add_adapters(model: "EarlyExitForCTC") -> None:
     inject_adapter_in_model(LoraConfig(**sizes), model.encoder.layers)
 
 
+def with_adapters(model: "EarlyExitForCTC", rank: int) -> "EarlyExitForCTC":
+    """Return the same model with additions, which change nothing until they are trained."""
+    config = type(model.config).from_dict({**model.config.to_dict(), "lora_rank": rank})
+    larger = type(model)(config)
+    larger.load_backbone(model.state_dict(), "the model")
+    return larger
+
+
 def merged(model: "EarlyExitForCTC") -> "EarlyExitForCTC":
     """Return the same model without additions: each is in the layer that it was added to."""
     if not model.config.lora_rank:

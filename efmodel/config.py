@@ -126,6 +126,22 @@ PRESETS: dict[str, dict[str, Any]] = {
         "mask_mel_bins": 20,
         "mask_mel_frames": 5,
     },
+    # The sizes of facebook/wav2vec2-base (95 M parameters) and -large (317 M), weights at random;
+    # `model = facebook/wav2vec2-base` starts from its weights.
+    "wav2vec2-base": {
+        "frontend": "waveform",
+        "do_stable_layer_norm": False,
+        "exit_layers": [2, 4, 6, 8, 10, 12],
+    },
+    "wav2vec2-large": {
+        "frontend": "waveform",
+        "do_stable_layer_norm": False,
+        "hidden_size": 1024,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 24,
+        "exit_layers": [4, 8, 12, 16, 20, 24],
+    },
 }
 
 

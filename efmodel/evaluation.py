@@ -10,7 +10,7 @@ from efmodel import text
 from efmodel.batching import batches
 from efmodel.metrics import CharacterErrorRate, WordErrorRate
 from efmodel.model import EarlyExitForCTC
-from efmodel.utterances import Utterance, collate
+from efmodel.utterances import Inputs, Utterance, collate
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ def transcribe(
     utterances: Sequence[Utterance],
     tokenizer: Wav2Vec2CTCTokenizer,
     batch_seconds: float,
+    inputs: Inputs = collate,
 ) -> tuple[list[list[str]], list[float], list[Utterance]]:
     """Return the words per exit and utterance, the mean loss per exit, the utterances' order."""
     was_training = model.training
@@ -48,7 +49,7 @@ def transcribe(
     losses = torch.zeros(model.config.num_exits)
     order: list[Utterance] = []
     for batch in batches(utterances, batch_seconds, seed=0):
-        output = model(**{k: v.to(model.device) for k, v in collate(batch).items()})
+        output = model(**{k: v.to(model.device) for k, v in inputs(batch).items()})
         losses += output.losses.cpu() * len(batch)
         for heard, logits in zip(words, output.logits, strict=True):
             heard += text.decode_greedily(logits, output.lengths, tokenizer)
@@ -62,11 +63,12 @@ def score(
     utterances: Sequence[Utterance],
     tokenizer: Wav2Vec2CTCTokenizer,
     batch_seconds: float,
+    inputs: Inputs = collate,
 ) -> list[ExitScore]:
     """Return each exit's score on the utterances, shallow to deep; none if there are none."""
     if not utterances:
         return []
-    words, losses, order = transcribe(model, utterances, tokenizer, batch_seconds)
+    words, losses, order = transcribe(model, utterances, tokenizer, batch_seconds, inputs)
     references = [utterance.text for utterance in order]
     scores = []
     for heard, loss in zip(words, losses, strict=True):

@@ -3,17 +3,23 @@
 ``freeze = "frontend"`` is wav2vec2's feature encoder (or the mel convolutions); ``"layers:4"`` all
 up to encoder layer 4; ``train = "heads"`` all but the exits' heads; ``train = "lora"`` all but the
 heads and low-rank additions to the layers (Hu et al., arXiv 2106.09685).
+
+Frozen tensors travel once to a node, which keeps them on its disk, and never back. Nor does their
+output change: what lies wholly in the frozen part is run without dropout, and its output kept too
+(``efmodel.feature_cache``).
 """
 
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from flwr.app import Array
 from torch import Tensor
 
 NOTHING, FRONTEND = -1, 0  # depths below layer 1
+FROZEN_KEY = "frozen"  # in a message's config: under what name a node keeps the frozen tensors
 
 _LAYER = re.compile(r"^encoder\.layers\.(\d+)\.")
 
@@ -69,6 +75,10 @@ class FrozenOutput:
     states: Tensor
     lengths: Tensor
 
+    def to(self, device: torch.device) -> "FrozenOutput":
+        """Return the same on a device."""
+        return replace(self, states=self.states.to(device), lengths=self.lengths.to(device))
+
 
 def parse(freeze: str, train: str, num_layers: int) -> Frozen:
     """Return what the run config's ``freeze`` and ``train`` leave as it is.
@@ -80,8 +90,10 @@ def parse(freeze: str, train: str, num_layers: int) -> Frozen:
     """
     depth = _depth(freeze, num_layers)
     if train == "heads":
-        return Frozen(num_layers, only_added=True)
-    return Frozen(depth, only_added=train == "lora")
+        return Frozen(num_layers)
+    if train == "lora":
+        return Frozen(max(depth, FRONTEND), only_added=True)
+    return Frozen(depth)
 
 
 def _depth(freeze: str, num_layers: int) -> int:

@@ -47,7 +47,23 @@ def key(default: Any, meaning: str, check: Check | None = None) -> Any:
 class Settings:
     """The run config. A field ``exit_loss`` is the key ``exit-loss``."""
 
-    model: str = key("tiny", "preset (tiny), or a folder that `from_pretrained` loads")
+    model: str = key(
+        "tiny",
+        "preset, a saved model's folder, or a wav2vec2, HuBERT, WavLM or Data2VecAudio checkpoint "
+        "(Hub name or folder)",
+    )
+    exit_layers: str = key(
+        "", "layers behind which a checkpoint's exits stand, such as `4,8,12`; empty: every second"
+    )
+    freeze: str = key("", "what nobody trains: frontend, or layers:4 for all up to layer 4; empty")
+    train: str = key(
+        "all",
+        "what is trained: all, only the exits' heads, or heads and low-rank additions",
+        one_of("all", "heads", "lora"),
+    )
+    lora_rank: int = key(8, "rank of the additions with train=lora", at_least(1))
+    cache: bool = key(True, "keep a frozen part's output on the client's disk (~/.cache/ef-asr)")
+    cache_mb: int = key(4096, "megabytes that it may take there", at_least(1))
     exit_loss: str = key("mean", "how the exits' losses become one", one_of(*EXIT_LOSSES))
     strategy: str = key(
         "partial-fedavg",

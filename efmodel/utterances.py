@@ -1,10 +1,11 @@
 """From recordings to what a model takes: samples and labels, with all that was left out named."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from logging import INFO, WARNING
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchaudio
@@ -93,6 +94,9 @@ def at_speed(utterance: Utterance, speed: float) -> Utterance:
     rate = round(100 * speed)  # in hundredths, so that resampling has a small common divisor
     samples = torchaudio.functional.resample(utterance.samples, rate, 100)
     return replace(utterance, samples=samples)
+
+
+Inputs = Callable[[Iterable[Utterance]], dict[str, Any]]  # from utterances to a model's arguments
 
 
 def collate(utterances: Iterable[Utterance]) -> dict[str, Tensor]:

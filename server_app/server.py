@@ -1,18 +1,18 @@
 """The ServerApp: read the run config, wire the parts, start the rounds."""
 
 from logging import ERROR, INFO, WARNING
-from pathlib import Path
 
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context
 from flwr.common import log
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import Strategy
-from transformers import AutoTokenizer, Wav2Vec2CTCTokenizer
+from transformers import Wav2Vec2CTCTokenizer
 
-from efmodel import corpus, text
-from efmodel.config import PRESETS, preset
+from efmodel import corpus
+from efmodel.adapters import merged
 from efmodel.evaluation import ExitScore, score
+from efmodel.frozen import parse
 from efmodel.model import EarlyExitForCTC
 from efmodel.payload import describe
 from efmodel.settings import Settings, SettingsError
@@ -21,6 +21,7 @@ from server_app.checkpoint import Checkpoints
 from server_app.plot import plot_error_rates
 from server_app.rounds import Rounds
 from server_app.run_folder import FAILED, FINISHED, RunFolder, read_metrics
+from server_app.starting_model import starting_model
 from server_app.strategy import PartialFedAvg
 from server_app.strategy.named import build
 from server_app.strategy.nodes import Nodes
@@ -45,7 +46,9 @@ def federate(grid: Grid, context: Context) -> RunFolder:
     torch.manual_seed(settings.seed)
     model, tokenizer = starting_model(settings)
     held_out = test_utterances(settings, model, tokenizer)
-    strategy = build(settings, model.owner_exits())
+    frozen = parse(settings.freeze, settings.train, model.config.num_hidden_layers)
+    owners = model.owner_exits()
+    strategy = build(settings, owners, {name for name in owners if frozen.holds(name)})
     folder = RunFolder(settings.output, settings.resume)
     log(INFO, "run folder: %s", folder.path)
     checkpoints = Checkpoints(folder.checkpoints, settings.keep_checkpoints)
@@ -76,7 +79,7 @@ def federate(grid: Grid, context: Context) -> RunFolder:
     arrays = rounds.run(start, after)
 
     model.load_state_dict(arrays.to_torch_state_dict())
-    model.save_pretrained(folder.model)
+    merged(model).save_pretrained(folder.model)
     tokenizer.save_pretrained(folder.model)
     title = f"{settings.model}, {settings.strategy}, {settings.data} {settings.data_path}".strip()
     plot_error_rates(read_metrics(folder.metrics), folder.plot, title)
@@ -136,26 +139,6 @@ def demand_full_depth(
             f"cannot train one: {', '.join(weak[:3])} ...; wanted capacity {num_exits} on every "
             "node (capacities=full), or a partial strategy"
         )
-
-
-def starting_model(settings: Settings) -> tuple[EarlyExitForCTC, Wav2Vec2CTCTokenizer]:
-    """Return the model that round 1 starts from, a preset's or a folder's, and its tokenizer."""
-    if settings.model in PRESETS:
-        tokenizer = text.tokenizer_from(text.CHARACTERS)
-        config = preset(
-            settings.model,
-            vocab_size=len(tokenizer),
-            pad_token_id=tokenizer.pad_token_id,
-            exit_loss=settings.exit_loss,
-        )
-        return EarlyExitForCTC(config), tokenizer
-    path = Path(settings.model).expanduser()
-    if not (path / "config.json").is_file():
-        wanted = f"one of {', '.join(PRESETS)} or a model's folder"
-        raise SettingsError(f"model: found {settings.model!r}, wanted {wanted}")
-    model = EarlyExitForCTC.from_pretrained(path)
-    model.config.exit_loss = settings.exit_loss
-    return model, AutoTokenizer.from_pretrained(path)
 
 
 def test_utterances(

@@ -19,6 +19,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
 from efmodel import wire
+from efmodel.frozen import FROZEN_KEY, digest
 from server_app.strategy import exit_metrics, norm_bound, validation
 from server_app.strategy.arrays import packed, view
 from server_app.strategy.node import Node
@@ -60,6 +61,8 @@ class PartialFedAvg(FedAvg):
     dp_noise_multiplier : float (default: 0)
         Central differential privacy: Gaussian noise of this times ``max_update_norm`` on each
         tensor's *sum* of changes, hence divided by its own number of trainers on its mean.
+    frozen : Iterable[str] (default: none)
+        Tensors that nobody trains: a node is sent them once and keeps them.
     **fedavg : Any
         FedAvg's own arguments: ``fraction_train``, ``min_train_nodes``, ``min_available_nodes`` ...
     """
@@ -76,6 +79,7 @@ class PartialFedAvg(FedAvg):
         wire_dtype: str = "float32",
         max_update_norm: str = "off",
         dp_noise_multiplier: float = 0.0,
+        frozen: Iterable[str] = (),
         **fedavg: Any,
     ) -> None:
         super().__init__(**{"train_metrics_aggr_fn": exit_metrics.aggregate, **fedavg})
@@ -98,6 +102,7 @@ class PartialFedAvg(FedAvg):
                 "dp-noise-multiplier wants weighting = uniform and a number as max-update-norm: "
                 "what one client can change must be known"
             )
+        self.frozen = frozenset(frozen)
         self.nodes = Nodes(self.num_exits, node_timeout, selector(select))
         self.report = RoundReport()
         self.arrays = ArrayRecord()  # the model of this round
@@ -106,6 +111,8 @@ class PartialFedAvg(FedAvg):
         self._wanted = 0  # replies that close the round
         self._messages: list[Message] = []
         self._cohort: dict[int, Node] = {}
+        self._holding: dict[int, int] = {}  # node: the capacity whose frozen tensors it keeps
+        self._frozen_name = ""  # under which nodes keep them
 
     def summary(self) -> None:
         """Log what is about to run."""
@@ -134,31 +141,49 @@ class PartialFedAvg(FedAvg):
         cohort = sample(ready, size, f"{self.seed} {server_round}")
         self._cohort = {node.id: node for node in cohort}
         self.report.sampled = {node.name: node.capacity for node in cohort}
+        if self.frozen and not self._frozen_name:
+            self._frozen_name = digest(self._sent, self.frozen)
+        known = {node.id: self._holding.get(node.id) == node.capacity for node in cohort}
         contents = {
-            capacity: self._content(server_round, capacity, config)
-            for capacity in {node.capacity for node in cohort}
+            (capacity, holds): self._content(server_round, capacity, holds, config)
+            for capacity, holds in {(node.capacity, known[node.id]) for node in cohort}
         }
         self._messages = [
-            Message(contents[node.capacity], dst_node_id=node.id, message_type=MessageType.TRAIN)
+            Message(
+                contents[node.capacity, known[node.id]],
+                dst_node_id=node.id,
+                message_type=MessageType.TRAIN,
+            )
             for node in cohort
         ]
         return self._messages
 
     def prefix(self, capacity: int) -> ArrayRecord:
-        """Return the tensors that a client of that capacity is sent."""
+        """Return the tensors that a client of that capacity trains and returns."""
+        return self._up_to(capacity, leaving_out=self.frozen)
+
+    def _up_to(self, capacity: int, leaving_out: frozenset[str]) -> ArrayRecord:
+        owned = self.owner_exits
         return ArrayRecord(
-            {n: array for n, array in self._sent.items() if self.owner_exits[n] <= capacity}
+            {
+                name: array
+                for name, array in self._sent.items()
+                if owned[name] <= capacity and name not in leaving_out
+            }
         )
 
-    def _content(self, server_round: int, capacity: int, config: ConfigRecord) -> RecordDict:
+    def _content(
+        self, server_round: int, capacity: int, holds: bool, config: ConfigRecord
+    ) -> RecordDict:
         request = ConfigRecord(
             {**config, "server-round": server_round, "capacity": capacity},
         )
         if self.wire_dtype != "float32":
             request[wire.DTYPE_KEY] = self.wire_dtype
-        return RecordDict(
-            {self.arrayrecord_key: self.prefix(capacity), self.configrecord_key: request}
-        )
+        if self.frozen:
+            request[FROZEN_KEY] = f"{self._frozen_name}-{capacity}"
+        arrays = self._up_to(capacity, leaving_out=self.frozen if holds else frozenset())
+        return RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: request})
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -181,9 +206,11 @@ class PartialFedAvg(FedAvg):
                 metrics = fold.add(reply, node.capacity, prefixes.get(node.capacity))
             except validation.BadReplyError as error:
                 self._leave_out(server_round, node.name, str(error))
+                self._holding.pop(node.id, None)  # it may have lost what it was sent
                 continue
             kept.append(RecordDict({"metrics": metrics}))
             self.report.accepted[node.name] = node.capacity
+            self._holding[node.id] = node.capacity
             if len(kept) == self._wanted:
                 break
         heard = self.report.accepted.keys() | self.report.failed.keys()

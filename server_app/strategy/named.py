@@ -4,7 +4,7 @@ import importlib
 import inspect
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from importlib.metadata import entry_points
 from typing import Any
@@ -30,7 +30,9 @@ STRATEGIES: dict[str, type[Strategy]] = {
 }
 
 
-def build(settings: Settings, owner_exits: Mapping[str, int]) -> Strategy:
+def build(
+    settings: Settings, owner_exits: Mapping[str, int], frozen: Iterable[str] = ()
+) -> Strategy:
     """Return the strategy that the run config names.
 
     Its constructor is given those keys of the run config that it has parameters for
@@ -45,10 +47,14 @@ def build(settings: Settings, owner_exits: Mapping[str, int]) -> Strategy:
     offered: dict[str, Any] = {
         **asdict(settings),
         "owner_exits": owner_exits,
+        "frozen": frozen,
         "node_timeout": settings.round_timeout,
         "min_available_nodes": settings.min_nodes,
     }
     wanted = _parameters(kind)
+    if frozen and "frozen" not in wanted:
+        found = f"found freeze = {settings.freeze!r}, train = {settings.train!r}"
+        raise SettingsError(f"strategy {settings.strategy}: {found}, wanted a partial strategy")
     arguments = {name: value for name, value in offered.items() if name in wanted}
     arguments |= options(settings.strategy_options)
     try:

@@ -130,7 +130,7 @@ def test_what_fedprox_adds_is_half_mu_times_the_squared_distance():
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[3.0, 4.0]]))
         layer.bias.fill_(2.0)
-    term = proximal_term(layer, received, mu=0.1)
+    term = proximal_term(list(layer.parameters()), received, mu=0.1)
     assert term.item() == pytest.approx(0.05 * (9 + 16 + 4))
     term.backward()
     assert layer.weight.grad.tolist() == [[pytest.approx(0.3), pytest.approx(0.4)]]
