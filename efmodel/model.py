@@ -1,4 +1,4 @@
-"""The early-exit model: front end, a stack of wav2vec2's encoder layers, a CTC head per exit."""
+"""The early-exit model: front end, a stack of encoder layers, a CTC head per exit."""
 
 from dataclasses import dataclass
 
@@ -17,6 +17,7 @@ from transformers.utils import ModelOutput
 
 from efmodel import cutting, loss
 from efmodel.config import EarlyExitConfig
+from efmodel.conformer import ConformerLayer, SinusoidalPosition
 from efmodel.mel import MelFeatureExtractor, frame_mask
 from efmodel.waveform import WaveformFeatureExtractor
 
@@ -49,14 +50,14 @@ class EarlyExitOutput(ModelOutput):  # type: ignore[misc]
 class ExitHead(nn.Module):
     """One exit: norm, dropout, and a linear layer to the vocabulary.
 
-    With wav2vec2's post-norm layers (``do_stable_layer_norm=False``) each layer ends in a norm of
-    its own, and the head adds none.
+    Conformer layers and wav2vec2's post-norm layers (``do_stable_layer_norm=False``) end in a norm
+    of their own, and the head adds none.
     """
 
     def __init__(self, config: EarlyExitConfig) -> None:
         super().__init__()
         self.norm: nn.Module = nn.Identity()
-        if config.do_stable_layer_norm:
+        if config.has_pre_norm:
             self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.final_dropout)
         self.projection = nn.Linear(config.hidden_size, config.vocab_size)
@@ -73,13 +74,17 @@ class EarlyExitEncoder(nn.Module):
     def __init__(self, config: EarlyExitConfig) -> None:
         super().__init__()
         self.config = config
-        self.pos_conv_embed = Wav2Vec2PositionalConvEmbedding(config)
         # The final norm of a pre-norm stack is each exit's own; a post-norm stack starts with one.
         self.layer_norm: nn.Module = nn.Identity()
-        layer_class = Wav2Vec2EncoderLayerStableLayerNorm
-        if not config.do_stable_layer_norm:
-            self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-            layer_class = Wav2Vec2EncoderLayer
+        if config.layer_type == "conformer":
+            self.pos_conv_embed: nn.Module = SinusoidalPosition()
+            layer_class = ConformerLayer
+        else:
+            self.pos_conv_embed = Wav2Vec2PositionalConvEmbedding(config)
+            layer_class = Wav2Vec2EncoderLayerStableLayerNorm
+            if not config.has_pre_norm:
+                self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+                layer_class = Wav2Vec2EncoderLayer
         self.dropout = nn.Dropout(config.hidden_dropout)
         self.layers = nn.ModuleList(layer_class(config) for _ in range(config.num_hidden_layers))
 
@@ -90,13 +95,17 @@ class EarlyExitEncoder(nn.Module):
         """
         mask = frame_mask(lengths, hidden.shape[1])
         hidden = hidden * mask[:, :, None]
-        attention_mask = create_bidirectional_mask(
-            config=self.config, inputs_embeds=hidden, attention_mask=mask
-        )
+        masks = {
+            "attention_mask": create_bidirectional_mask(
+                config=self.config, inputs_embeds=hidden, attention_mask=mask
+            )
+        }
+        if self.config.layer_type == "conformer":
+            masks["frame_mask"] = mask[:, :, None]
         hidden = self.dropout(self.layer_norm(hidden + self.pos_conv_embed(hidden)))
         at_exits = []
         for number, layer in enumerate(self.layers, start=1):
-            hidden = layer(hidden, attention_mask=attention_mask)
+            hidden = layer(hidden, **masks)
             if number in self.config.exit_layers:
                 at_exits.append(hidden)
         return at_exits
