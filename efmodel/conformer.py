@@ -63,7 +63,8 @@ class ConvolutionModule(nn.Module):
         size, kernel = config.hidden_size, config.conv_depthwise_kernel_size
         self.layer_norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
         self.gate = nn.Linear(size, 2 * size)
-        self.depthwise = nn.Conv1d(size, size, kernel, padding=kernel // 2, groups=size)
+        self.padding = kernel // 2  # on each side: as many frames come out as went in
+        self.depthwise = nn.Conv1d(size, size, kernel, padding=self.padding, groups=size)
         self.channel_norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
         self.mix = nn.Linear(size, size)
         self.dropout = Dropout(config.hidden_dropout)
@@ -81,7 +82,7 @@ class ConvolutionModule(nn.Module):
             gated.transpose(1, 2)[:, :, None],
             self.depthwise.weight[:, :, None],
             self.depthwise.bias,
-            padding=(0, self.depthwise.padding[0]),
+            padding=(0, self.padding),
             groups=self.depthwise.groups,
         )
         near = image[:, :, 0].transpose(1, 2)  # (B, C, 1, T) -> (B, T, C)

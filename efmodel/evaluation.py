@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import Wav2Vec2CTCTokenizer
+from transformers import PreTrainedTokenizerBase
 
 from efmodel import text
 from efmodel.batching import batches
@@ -38,7 +38,7 @@ class ExitScore:
 def transcribe(
     model: EarlyExitForCTC,
     utterances: Sequence[Utterance],
-    tokenizer: Wav2Vec2CTCTokenizer,
+    tokenizer: PreTrainedTokenizerBase,
     batch_seconds: float,
 ) -> tuple[list[list[str]], list[float], list[Utterance]]:
     """Return the words per exit and utterance, the mean loss per exit, the utterances' order."""
@@ -60,7 +60,7 @@ def transcribe(
 def score(
     model: EarlyExitForCTC,
     utterances: Sequence[Utterance],
-    tokenizer: Wav2Vec2CTCTokenizer,
+    tokenizer: PreTrainedTokenizerBase,
     batch_seconds: float,
 ) -> list[ExitScore]:
     """Return each exit's score on the utterances, shallow to deep; none if there are none."""

@@ -8,7 +8,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context
 from flwr.common import log
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import Strategy
-from transformers import AutoTokenizer, Wav2Vec2CTCTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from efmodel import corpus, text
 from efmodel.config import PRESETS, preset
@@ -138,10 +138,10 @@ def demand_full_depth(
         )
 
 
-def starting_model(settings: Settings) -> tuple[EarlyExitForCTC, Wav2Vec2CTCTokenizer]:
+def starting_model(settings: Settings) -> tuple[EarlyExitForCTC, PreTrainedTokenizerBase]:
     """Return the model that round 1 starts from, a preset's or a folder's, and its tokenizer."""
     if settings.model in PRESETS:
-        tokenizer = text.tokenizer_from(text.CHARACTERS)
+        tokenizer = text.of_preset(settings.model)
         config = preset(
             settings.model,
             vocab_size=len(tokenizer),
@@ -159,7 +159,7 @@ def starting_model(settings: Settings) -> tuple[EarlyExitForCTC, Wav2Vec2CTCToke
 
 
 def test_utterances(
-    settings: Settings, model: EarlyExitForCTC, tokenizer: Wav2Vec2CTCTokenizer
+    settings: Settings, model: EarlyExitForCTC, tokenizer: PreTrainedTokenizerBase
 ) -> list[Utterance]:
     """Return what the server tests on: the corpus's test half, if there is one."""
     if settings.data == "audiofolder" and not settings.data_path:
