@@ -12,10 +12,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from simulation.bench import aggregate
+from simulation.bench import aggregate, conformer
 from simulation.bench.figure import Figure
 
-BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {"aggregate": aggregate.run}
+BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
+    "aggregate": aggregate.run,
+    "conformer": conformer.run,
+}
 
 
 def main(
