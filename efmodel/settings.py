@@ -47,7 +47,7 @@ def key(default: Any, meaning: str, check: Check | None = None) -> Any:
 class Settings:
     """The run config. A field ``exit_loss`` is the key ``exit-loss``."""
 
-    model: str = key("tiny", "preset (tiny), or a folder that `from_pretrained` loads")
+    model: str = key("tiny", "preset (tiny, paper), or a folder that `from_pretrained` loads")
     exit_loss: str = key("mean", "how the exits' losses become one", one_of(*EXIT_LOSSES))
     strategy: str = key(
         "partial-fedavg",
