@@ -4,9 +4,9 @@ import random
 from functools import lru_cache
 
 from flwr.app import Context
-from transformers import Wav2Vec2CTCTokenizer
+from transformers import PreTrainedTokenizerBase
 
-from efmodel import corpus
+from efmodel import corpus, text
 from efmodel.config import EarlyExitConfig
 from efmodel.partition import speakers_of
 from efmodel.settings import Settings
@@ -18,7 +18,10 @@ Recordings = tuple[list[Utterance], list[Utterance], int]
 
 
 def recordings(
-    context: Context, settings: Settings, config: EarlyExitConfig, tokenizer: Wav2Vec2CTCTokenizer
+    context: Context,
+    settings: Settings,
+    config: EarlyExitConfig,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> Recordings:
     """Return this node's utterances to train on, those held out, and how many were left out.
 
@@ -44,10 +47,10 @@ class _Key:
     """Model and tokenizer as part of a cache's key: equal where they cut and spell alike."""
 
     def __init__(
-        self, value: tuple[EarlyExitConfig, Wav2Vec2CTCTokenizer], frames: tuple[object, ...]
+        self, value: tuple[EarlyExitConfig, PreTrainedTokenizerBase], frames: tuple[object, ...]
     ) -> None:
         self.value = value
-        self._same = (frames, tuple(sorted(value[1].get_vocab().items())))
+        self._same = (frames, text.to_json(value[1]))
 
     def __hash__(self) -> int:
         return hash(self._same)

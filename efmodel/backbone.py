@@ -10,7 +10,7 @@ from transformers import (
     AutoModelForCTC,
     AutoTokenizer,
     PretrainedConfig,
-    Wav2Vec2CTCTokenizer,
+    PreTrainedTokenizerBase,
     Wav2Vec2FeatureExtractor,
 )
 
@@ -80,7 +80,7 @@ def weights(name: str, source: PretrainedConfig, config: EarlyExitConfig) -> dic
         head = {f"projection.{k}": v for k, v in whole.lm_head.state_dict().items()}
     else:
         found, head = AutoModel.from_pretrained(name).state_dict(), {}
-    if config.do_stable_layer_norm:
+    if config.has_pre_norm:
         for kind in ("weight", "bias"):
             head[f"norm.{kind}"] = found.pop(f"encoder.layer_norm.{kind}")
     for exit in range(1, config.num_exits + 1):
@@ -88,7 +88,7 @@ def weights(name: str, source: PretrainedConfig, config: EarlyExitConfig) -> dic
     return found
 
 
-def tokenizer(name: str, config: EarlyExitConfig) -> Wav2Vec2CTCTokenizer:
+def tokenizer(name: str, config: EarlyExitConfig) -> PreTrainedTokenizerBase:
     """Return the checkpoint's tokenizer where it has a CTC head, else our characters.
 
     Raises
@@ -99,7 +99,7 @@ def tokenizer(name: str, config: EarlyExitConfig) -> Wav2Vec2CTCTokenizer:
     if not has_ctc_head(AutoConfig.from_pretrained(name)):
         return text.tokenizer_from(text.CHARACTERS)
     try:
-        found = AutoTokenizer.from_pretrained(name)
+        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError, TypeError) as error:
         raise BackboneError(f"model: found a CTC head but no tokenizer in {name}") from error
     if len(found) != config.vocab_size or found.pad_token_id != config.pad_token_id:

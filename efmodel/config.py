@@ -20,8 +20,11 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
     frontend : {"mel", "waveform"}
         80 log-mel bands and 4x convolutional subsampling (40 ms a frame), or wav2vec2's
         convolutional feature encoder on the waveform (20 ms a frame).
-    layer_type : {"transformer", "wavlm"}
-        The encoder layers: wav2vec2's, or WavLM's with gated relative positions.
+    layer_type : {"transformer", "wavlm", "conformer"}
+        The encoder layers: wav2vec2's, WavLM's with gated relative positions, or those of
+        :mod:`efmodel.conformer`.
+    conv_depthwise_kernel_size : int
+        Frames that a conformer layer's convolution sees, odd.
     exit_layers : list of int
         ``exit_layers[e - 1]`` is the encoder layer (from 1) after which exit ``e`` stands;
         ascending, the last one is ``num_hidden_layers``: no layer lies behind the deepest exit.
@@ -47,7 +50,8 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
     model_type = "early-exit-ctc"
 
     frontend: Literal["mel", "waveform"] = "mel"
-    layer_type: Literal["transformer", "wavlm"] = "transformer"
+    layer_type: Literal["transformer", "wavlm", "conformer"] = "transformer"
+    conv_depthwise_kernel_size: int = 31
     exit_layers: list[int] | tuple[int, ...] = (2, 4, 6, 8, 10, 12)
     exit_loss: Literal["mean", "sum", "last", "weighted"] = "mean"
     num_mel_bins: int = 80
@@ -71,6 +75,9 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
         super().__post_init__(**kwargs)
         self.exit_layers = [int(layer) for layer in self.exit_layers]
         self._check_exits()
+        if self.conv_depthwise_kernel_size % 2 == 0:
+            found = self.conv_depthwise_kernel_size
+            raise ValueError(f"conv_depthwise_kernel_size: found {found}, wanted an odd number")
 
     def _check_exits(self) -> None:
         layers = list(self.exit_layers)
@@ -83,6 +90,11 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
                 f"exit_layers: the deepest exit stands after layer {layers[-1]}, wanted after the "
                 f"last layer, num_hidden_layers = {self.num_hidden_layers}"
             )
+
+    @property
+    def has_pre_norm(self) -> bool:
+        """Whether layers hand on sums that no norm has touched: each exit then needs its own."""
+        return self.layer_type != "conformer" and self.do_stable_layer_norm
 
     @property
     def num_exits(self) -> int:
@@ -125,6 +137,20 @@ PRESETS: dict[str, dict[str, Any]] = {
         "exit_layers": [2, 4, 6],
         "mask_mel_bins": 20,
         "mask_mel_frames": 5,
+    },
+    # The paper's (arXiv 2405.17376): 31.6 M parameters.
+    "paper": {
+        "frontend": "mel",
+        "layer_type": "conformer",
+        "hidden_size": 256,
+        "num_attention_heads": 8,
+        "intermediate_size": 2048,
+        "conv_depthwise_kernel_size": 31,
+        "num_hidden_layers": 12,
+        "exit_layers": [2, 4, 6, 8, 10, 12],
+        "vocab_size": 256,
+        "mask_mel_bins": 27,
+        "mask_mel_frames": 40,
     },
     # The sizes of facebook/wav2vec2-base (95 M parameters) and -large (317 M), weights at random;
     # `model = facebook/wav2vec2-base` starts from its weights.

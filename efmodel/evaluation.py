@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import Wav2Vec2CTCTokenizer
+from transformers import PreTrainedTokenizerBase
 
 from efmodel import text
 from efmodel.batching import batches
@@ -38,7 +38,7 @@ class ExitScore:
 def transcribe(
     model: EarlyExitForCTC,
     utterances: Sequence[Utterance],
-    tokenizer: Wav2Vec2CTCTokenizer,
+    tokenizer: PreTrainedTokenizerBase,
     batch_seconds: float,
     inputs: Inputs = collate,
 ) -> tuple[list[list[str]], list[float], list[Utterance]]:
@@ -61,7 +61,7 @@ def transcribe(
 def score(
     model: EarlyExitForCTC,
     utterances: Sequence[Utterance],
-    tokenizer: Wav2Vec2CTCTokenizer,
+    tokenizer: PreTrainedTokenizerBase,
     batch_seconds: float,
     inputs: Inputs = collate,
 ) -> list[ExitScore]:

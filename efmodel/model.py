@@ -1,4 +1,4 @@
-"""The early-exit model: front end, a stack of wav2vec2's encoder layers, a CTC head per exit."""
+"""The early-exit model: front end, a stack of encoder layers, a CTC head per exit."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ from transformers.utils import ModelOutput
 from efmodel import backbone, cutting, loss
 from efmodel.adapters import add_adapters
 from efmodel.config import EarlyExitConfig
+from efmodel.conformer import ConformerLayer, SinusoidalPosition
 from efmodel.frozen import FRONTEND, FrozenOutput
 from efmodel.mel import MelFeatureExtractor, frame_mask
 from efmodel.waveform import WaveformFeatureExtractor
@@ -60,14 +61,14 @@ class EarlyExitOutput(ModelOutput):  # type: ignore[misc]
 class ExitHead(nn.Module):
     """One exit: norm, dropout, and a linear layer to the vocabulary.
 
-    With wav2vec2's post-norm layers (``do_stable_layer_norm=False``) each layer ends in a norm of
-    its own, and the head adds none.
+    Conformer layers and wav2vec2's post-norm layers (``do_stable_layer_norm=False``) end in a norm
+    of their own, and the head adds none.
     """
 
     def __init__(self, config: EarlyExitConfig) -> None:
         super().__init__()
         self.norm: nn.Module = nn.Identity()
-        if config.do_stable_layer_norm:
+        if config.has_pre_norm:
             self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.final_dropout)
         self.projection = nn.Linear(config.hidden_size, config.vocab_size)
@@ -96,12 +97,10 @@ class EarlyExitEncoder(nn.Module):
     def __init__(self, config: EarlyExitConfig) -> None:
         super().__init__()
         self.config = config
-        one_conv = not config.conv_pos_kernel_size
-        position = Wav2Vec2PositionalConvEmbedding if one_conv else StackedPositionalConv
-        self.pos_conv_embed = position(config)
+        self.pos_conv_embed = position_embedding(config)
         # The final norm of a pre-norm stack is each exit's own; a post-norm stack starts with one.
         self.layer_norm: nn.Module = nn.Identity()
-        if not config.do_stable_layer_norm:
+        if not (config.has_pre_norm or config.layer_type == "conformer"):
             self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout)
         numbers = range(config.num_hidden_layers)
@@ -130,39 +129,53 @@ class EarlyExitEncoder(nn.Module):
 
         ``hidden`` is what layer ``after`` gave, ``[batch, frames, hidden]``.
         """
-        mask = frame_mask(lengths, hidden.shape[1])
-        more = self._position_bias(hidden)
-        if not more:
-            mask = create_bidirectional_mask(
-                config=self.config, inputs_embeds=hidden, attention_mask=mask
-            )
+        masks = self._masks(hidden, frame_mask(lengths, hidden.shape[1]))
         at_exits = []
         for number, layer in enumerate(self.layers[after:last], start=after + 1):
-            hidden = layer(hidden, attention_mask=mask, **more)
-            if more:
+            hidden = layer(hidden, **masks)
+            if self.config.layer_type == "wavlm":
                 hidden, _ = hidden
             if number in self.config.exit_layers:
                 at_exits.append(hidden)
         return at_exits, hidden
 
-    def _position_bias(self, hidden: Tensor) -> dict[str, Tensor]:
-        """Return what WavLM's layers share, ``[batch * heads, frames, frames]``."""
-        if self.config.layer_type != "wavlm":
-            return {}
-        batch, frames, _ = hidden.shape
-        attention: Any = self.layers[0].attention
-        bias = attention.compute_bias(frames, frames)
-        return {"position_bias": bias.repeat(batch, 1, 1)}
+    def _masks(self, hidden: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """Return what the layers want beside the hidden states; ``mask`` is ``[batch, frames]``."""
+        if self.config.layer_type == "wavlm":
+            batch, frames = mask.shape
+            attention: Any = self.layers[0].attention
+            bias = attention.compute_bias(frames, frames)  # [heads, frames, frames]
+            return {"attention_mask": mask, "position_bias": bias.repeat(batch, 1, 1)}
+        attention_mask = create_bidirectional_mask(
+            config=self.config, inputs_embeds=hidden, attention_mask=mask
+        )
+        if self.config.layer_type == "conformer":
+            return {"attention_mask": attention_mask, "frame_mask": mask[:, :, None]}
+        return {"attention_mask": attention_mask}
+
+
+def position_embedding(config: EarlyExitConfig) -> nn.Module:
+    """Return what tells the layers where a frame stands."""
+    if config.layer_type == "conformer":
+        return SinusoidalPosition()
+    if config.conv_pos_kernel_size:
+        return StackedPositionalConv(config)
+    convolution: nn.Module = Wav2Vec2PositionalConvEmbedding(config)
+    return convolution
 
 
 def encoder_layer(config: EarlyExitConfig, number: int) -> nn.Module:
     """Return encoder layer ``number``, from 0, of the configured kind."""
-    stable = config.do_stable_layer_norm
-    if config.layer_type == "wavlm":
-        kind = WavLMEncoderLayerStableLayerNorm if stable else WavLMEncoderLayer
-        layer: nn.Module = kind(config, has_relative_position_bias=number == 0)
-        return layer
-    layer = (Wav2Vec2EncoderLayerStableLayerNorm if stable else Wav2Vec2EncoderLayer)(config)
+    layer: nn.Module
+    if config.layer_type == "conformer":
+        layer = ConformerLayer(config)
+    elif config.layer_type == "wavlm":
+        kind = WavLMEncoderLayerStableLayerNorm if config.has_pre_norm else WavLMEncoderLayer
+        layer = kind(config, has_relative_position_bias=number == 0)
+    elif config.has_pre_norm:
+        layer = Wav2Vec2EncoderLayerStableLayerNorm(config)
+    else:
+        layer = Wav2Vec2EncoderLayer(config)
     return layer
 
 

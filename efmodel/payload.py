@@ -3,26 +3,26 @@
 import json
 
 from flwr.app import ConfigRecord
-from transformers import Wav2Vec2CTCTokenizer
+from transformers import PreTrainedTokenizerBase
 
+from efmodel import text
 from efmodel.config import EarlyExitConfig
-from efmodel.text import tokenizer_from
 
 CONFIG_KEY = "model-config"
-VOCABULARY_KEY = "vocabulary"
+TOKENIZER_KEY = "tokenizer"
 
 
-def describe(config: EarlyExitConfig, tokenizer: Wav2Vec2CTCTokenizer) -> ConfigRecord:
-    """Return the model's sizes and vocabulary, as they go into each message's config."""
+def describe(config: EarlyExitConfig, tokenizer: PreTrainedTokenizerBase) -> ConfigRecord:
+    """Return the model's sizes and tokenizer, as they go into each message's config."""
     return ConfigRecord(
         {
             CONFIG_KEY: config.to_json_string(),
-            VOCABULARY_KEY: json.dumps(tokenizer.get_vocab()),
+            TOKENIZER_KEY: text.to_json(tokenizer),
         }
     )
 
 
-def blueprint(record: ConfigRecord) -> tuple[EarlyExitConfig, Wav2Vec2CTCTokenizer]:
+def blueprint(record: ConfigRecord) -> tuple[EarlyExitConfig, PreTrainedTokenizerBase]:
     """Return the whole model's configuration and the tokenizer that a message describes."""
     config = EarlyExitConfig.from_dict(json.loads(str(record[CONFIG_KEY])))
-    return config, tokenizer_from(json.loads(str(record[VOCABULARY_KEY])))
+    return config, text.from_json(str(record[TOKENIZER_KEY]))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from transformers import AutoTokenizer, Wav2Vec2CTCTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from efmodel.model import EarlyExitForCTC
 
@@ -11,7 +11,7 @@ class ModelError(ValueError):
     """A folder that holds no model of ours, or an exit that it does not have."""
 
 
-def load(folder: Path, exit: int | None) -> tuple[EarlyExitForCTC, Wav2Vec2CTCTokenizer]:
+def load(folder: Path, exit: int | None) -> tuple[EarlyExitForCTC, PreTrainedTokenizerBase]:
     """Return the model in ``folder``, cut at ``exit`` (by default whole), and its tokenizer.
 
     A run folder is as good: its ``model/`` is taken.

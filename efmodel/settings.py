@@ -49,8 +49,8 @@ class Settings:
 
     model: str = key(
         "tiny",
-        "preset, a saved model's folder, or a wav2vec2, HuBERT, WavLM or Data2VecAudio checkpoint "
-        "(Hub name or folder)",
+        "preset (tiny, paper, wav2vec2-base, wav2vec2-large), a saved model's folder, or a "
+        "wav2vec2, HuBERT, WavLM or Data2VecAudio checkpoint (Hub name or folder)",
     )
     exit_layers: str = key(
         "", "layers behind which a checkpoint's exits stand, such as `4,8,12`; empty: every second"

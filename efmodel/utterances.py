@@ -12,7 +12,7 @@ import torchaudio
 from datasets import Dataset
 from flwr.common import log
 from torch import Tensor
-from transformers import Wav2Vec2CTCTokenizer
+from transformers import PreTrainedTokenizerBase
 
 from efmodel import audio, text
 from efmodel.config import SAMPLE_RATE, EarlyExitConfig
@@ -51,7 +51,7 @@ class Skipped:
 
 
 def prepare(
-    dataset: Dataset, tokenizer: Wav2Vec2CTCTokenizer, config: EarlyExitConfig, to_train: bool
+    dataset: Dataset, tokenizer: PreTrainedTokenizerBase, config: EarlyExitConfig, to_train: bool
 ) -> tuple[list[Utterance], Skipped]:
     """Decode the recordings of a data set.
 

@@ -7,7 +7,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context
 from flwr.common import log
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import Strategy
-from transformers import Wav2Vec2CTCTokenizer
+from transformers import PreTrainedTokenizerBase
 
 from efmodel import corpus
 from efmodel.adapters import merged
@@ -142,7 +142,7 @@ def demand_full_depth(
 
 
 def test_utterances(
-    settings: Settings, model: EarlyExitForCTC, tokenizer: Wav2Vec2CTCTokenizer
+    settings: Settings, model: EarlyExitForCTC, tokenizer: PreTrainedTokenizerBase
 ) -> list[Utterance]:
     """Return what the server tests on: the corpus's test half, if there is one."""
     if settings.data == "audiofolder" and not settings.data_path:

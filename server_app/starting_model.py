@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from transformers import AutoConfig, AutoTokenizer, Wav2Vec2CTCTokenizer
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from efmodel import backbone, text
 from efmodel.adapters import with_adapters
@@ -11,7 +11,7 @@ from efmodel.model import EarlyExitForCTC
 from efmodel.settings import Settings, SettingsError
 
 
-def starting_model(settings: Settings) -> tuple[EarlyExitForCTC, Wav2Vec2CTCTokenizer]:
+def starting_model(settings: Settings) -> tuple[EarlyExitForCTC, PreTrainedTokenizerBase]:
     """Return the run config's ``model``, ready to be trained as ``train`` says, and its tokenizer.
 
     Raises
@@ -26,9 +26,9 @@ def starting_model(settings: Settings) -> tuple[EarlyExitForCTC, Wav2Vec2CTCToke
     return model, tokenizer
 
 
-def _model(settings: Settings) -> tuple[EarlyExitForCTC, Wav2Vec2CTCTokenizer]:
+def _model(settings: Settings) -> tuple[EarlyExitForCTC, PreTrainedTokenizerBase]:
     if settings.model in PRESETS:
-        tokenizer = text.tokenizer_from(text.CHARACTERS)
+        tokenizer = text.of_preset(settings.model)
         config = preset(
             settings.model, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id
         )

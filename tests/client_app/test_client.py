@@ -7,7 +7,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 from client_app import app
 from client_app.training import learning_rate, proximal_term
-from efmodel import EarlyExitForCTC, text
+from efmodel import EarlyExitConfig, EarlyExitForCTC, text
+from efmodel.config import PRESETS
 from efmodel.payload import describe
 from efmodel.settings import Settings, SettingsError
 from simulation import local_grid  # noqa: F401  (a Message wants the identity it sets)
@@ -71,6 +72,27 @@ def test_training_replies_with_what_was_sent_and_with_metrics(whole, tokenizer, 
     assert metrics["num-examples"] == 44 and metrics["words"] == 8  # a tenth is held out
     assert len(metrics["train-loss"]) == len(metrics["word-errors"]) == 2
     assert metrics["seconds"] > 20 and metrics["peak-memory"] > 1e8
+
+
+def test_a_conformer_that_spells_in_pieces_of_words_learns(folder):
+    """The paper's preset in small; what it was sent and what is returned are exits 1 and 2."""
+    torch.manual_seed(0)
+    pieces = text.of_preset("paper")
+    sizes = PRESETS["paper"] | {"conv_depthwise_kernel_size": 7, "mask_mel_frames": 5}
+    small = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48}
+    exits = {"num_hidden_layers": 4, "exit_layers": [1, 2, 4]}
+    conformer = EarlyExitForCTC(EarlyExitConfig(**{**sizes, **small, **exits}))
+    message = ask(conformer, pieces, "train", capacity=2)
+    run = {"local-epochs": 4, "batch-seconds": 5.0, "lr": 3e-3}
+    reply = app(message, context(run, **{"data-path": str(folder)}))
+    sent, received = message.content["arrays"], reply.content["arrays"]
+    assert list(received) == list(sent) == list(conformer.cut(2).state_dict())
+    changed = [n for n in sent if not np.array_equal(sent[n].numpy(), received[n].numpy())]
+    assert len(changed) == len(sent)
+    metrics = reply.content["metrics"]
+    assert metrics["num-examples"] == 44 and metrics["words"] == 8
+    before, after = np.array(metrics["loss"]), np.array(metrics["train-loss"])
+    assert (after < before - 1).all()
 
 
 def test_training_learns_more_in_more_epochs(whole, tokenizer, folder):
@@ -152,7 +174,8 @@ def test_nothing_usable_is_an_error_that_says_why(whole, tokenizer, tmp_path):
 def test_the_message_describes_model_and_tokenizer(whole, tokenizer):
     from efmodel.payload import blueprint
 
-    config, spelled = blueprint(describe(whole.config, tokenizer))
-    assert config.to_dict() == whole.config.to_dict()
-    assert spelled.get_vocab() == text.CHARACTERS
+    for each in (tokenizer, text.of_preset("paper")):
+        config, spelled = blueprint(describe(whole.config, each))
+        assert config.to_dict() == whole.config.to_dict()
+        assert text.to_json(spelled) == text.to_json(each)
     assert Settings().local_epochs >= 1

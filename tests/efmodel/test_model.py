@@ -16,6 +16,8 @@ KINDS = {
     "waveform, group norm": {"frontend": "waveform", "feat_extract_norm": "group"},
     "waveform, layer norm": {"frontend": "waveform", "feat_extract_norm": "layer"},
     "waveform, group norm, post-norm": {"frontend": "waveform", "do_stable_layer_norm": False},
+    "mel, conformer": {"layer_type": "conformer"},
+    "waveform, conformer": {"frontend": "waveform", "layer_type": "conformer"},
 }
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from efmodel import corpus
+from efmodel import corpus, text
 from efmodel.loss import IGNORED
 from efmodel.utterances import Utterance, at_speed, collate, prepare
 from tests.conftest import small_config, tone, write_folder
@@ -32,6 +32,17 @@ def test_each_bad_recording_is_named_and_the_good_one_kept(tmp_path, tokenizer):
     assert "found 0.20 s of audio = 6 frames, wanted 13" in reasons["short.wav"]
     assert "broken.wav: found no readable audio" in reasons["broken.wav"]
     assert skipped.characters == {"?": 2, "!": 1}
+
+
+def test_pieces_of_words_fit_into_shorter_audio_than_letters_do(tmp_path):
+    words = "that of the king"
+    folder = write_folder(tmp_path / "d", [("a.wav", words, "x", 0.3), ("b.wav", words, "x", 0.1)])
+    pieces = text.of_preset("paper")
+    dataset = corpus.audiofolder(folder).train
+    kept, skipped = prepare(dataset, pieces, small_config(vocab_size=256), to_train=True)
+    assert [(u.name, len(u.labels)) for u in kept] == [("a.wav", 4)]
+    wanted = f"found 0.10 s of audio = 3 frames, wanted 4 for '{words}'"
+    assert skipped.recordings == [("b.wav", wanted)]
 
 
 def test_short_audio_counts_in_a_test(tmp_path, tokenizer):

@@ -1,0 +1,24 @@
+"""What a node reads once and keeps from round to round."""
+
+from flwr.app import Context, RecordDict
+
+from client_app.recordings import recordings
+from efmodel import text
+from efmodel.settings import Settings
+from tests.conftest import small_config, write_folder
+
+
+def test_speech_is_read_once_for_each_spelling(tmp_path):
+    folder = write_folder(tmp_path / "d", [(f"{i}.wav", "one two", "x", 1.0) for i in range(3)])
+    node = Context(1, 7, {"data-path": str(folder)}, RecordDict(), {})
+
+    def read(tokenizer):
+        # Each round's message makes a tokenizer of its own.
+        arrived = text.from_json(text.to_json(tokenizer))
+        return recordings(node, Settings(), small_config(), arrived)
+
+    characters, pieces = text.of_preset("tiny"), text.of_preset("paper")
+    by_character = read(characters)
+    assert read(characters) is by_character
+    by_piece = read(pieces)
+    assert by_piece[0][0].labels == text.encode("one two", pieces) != by_character[0][0].labels
