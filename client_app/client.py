@@ -23,6 +23,7 @@ from efmodel.config import EarlyExitConfig
 from efmodel.evaluation import score
 from efmodel.model import EarlyExitForCTC
 from efmodel.payload import blueprint
+from efmodel.precision import autocast
 from efmodel.settings import Settings
 
 app = ClientApp(mods=[wire_format, privacy])
@@ -54,7 +55,8 @@ def train_round(message: Message, context: Context) -> Message:
     model.load_state_dict(message.content["arrays"].to_torch_state_dict())
     model.to("cuda" if torch.cuda.is_available() else "cpu")
 
-    scores = score(model, held_out, tokenizer, settings.batch_seconds)
+    with autocast(model.device, settings.precision):
+        scores = score(model, held_out, tokenizer, settings.batch_seconds)
     server_round = int(request["server-round"])
     seed = _seed(context, settings, server_round)
     # Flower's FedProx sends its own mu.

@@ -45,6 +45,8 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
     mask_mel_bins: int = 0
     mask_mel_frames: int = 0
 
+    # Masks behind the front end are a pretrained model's affair: its own config turns them on.
+    mask_time_prob: float | int = 0.0
     # Dropping whole layers at random would leave some exits of a step without a gradient.
     layerdrop: float | int = 0.0
     do_stable_layer_norm: bool = True

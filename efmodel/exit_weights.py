@@ -26,17 +26,17 @@ def last(exit: int, num_exits: int, progress: float) -> float:
 
 
 def linear(exit: int, num_exits: int, progress: float) -> float:
-    """e / (1 + ... + E): the deeper, the more."""
+    """Deeper ones more: e / (1 + ... + E)."""
     return 2 * exit / (num_exits * (num_exits + 1))
 
 
 def inverse(exit: int, num_exits: int, progress: float) -> float:
-    """(1 / e) / (1 + 1/2 + ... + 1/E): the shallower, the more."""
+    """Shallower ones more: (1 / e) / (1 + 1/2 + ... + 1/E)."""
     return 1 / exit / sum(1 / each for each in range(1, num_exits + 1))
 
 
 def deepening(exit: int, num_exits: int, progress: float) -> float:
-    """(1 - p) inverse + p linear: from shallow to deep over the run, nobody ever at zero.
+    """From shallow to deep over the run, no exit ever at zero: (1 - p) inverse + p linear.
 
     Deep layers learn from what shallow ones give them: those may settle first.
     """

@@ -17,6 +17,7 @@ from transformers.utils import ModelOutput
 
 from efmodel import cutting, loss
 from efmodel.config import EarlyExitConfig
+from efmodel.masking import mask_features
 from efmodel.mel import MelFeatureExtractor, frame_mask
 from efmodel.waveform import WaveformFeatureExtractor
 
@@ -115,6 +116,9 @@ class EarlyExitForCTC(Wav2Vec2PreTrainedModel):  # type: ignore[misc]
         extractor = {"mel": MelFeatureExtractor, "waveform": WaveformFeatureExtractor}
         self.feature_extractor = extractor[config.frontend](config)
         self.feature_projection = Wav2Vec2FeatureProjection(config)
+        self.masked_spec_embed: nn.Parameter | None = None  # wav2vec2's name
+        if config.mask_time_prob:
+            self.masked_spec_embed = nn.Parameter(torch.rand(config.hidden_size))
         self.encoder = EarlyExitEncoder(config)
         self.exits = nn.ModuleDict({str(e + 1): ExitHead(config) for e in range(config.num_exits)})
         self.post_init()
@@ -144,6 +148,8 @@ class EarlyExitForCTC(Wav2Vec2PreTrainedModel):  # type: ignore[misc]
         samples = input_values * attention_mask
         features, lengths = self.feature_extractor(samples, attention_mask.sum(-1))
         hidden, _ = self.feature_projection(features)
+        if self.training:
+            hidden = mask_features(hidden, lengths, self.config, self.masked_spec_embed)
         hidden_states = self.encoder(hidden, lengths)
         logits = [
             head(state) for head, state in zip(self.exits.values(), hidden_states, strict=True)
