@@ -45,11 +45,9 @@ def prepare_model(model: EarlyExitForCTC, settings: Settings) -> None:
             layer.compile(dynamic=True)  # batches differ in length
 
 
-def exits_loss(
-    output: EarlyExitOutput, model: EarlyExitForCTC, settings: Settings, over: float
-) -> Tensor:
+def exits_loss(output: EarlyExitOutput, kind: str, settings: Settings, over: float) -> Tensor:
     """Return the scalar to minimise when the share ``over`` of the run is over."""
-    loss = combine(output.losses, model.config.exit_loss, over)
+    loss = combine(output.losses, kind, over)
     if settings.distill:
         loss = loss + settings.distill * self_distillation(output.logits, output.lengths)
     return loss
@@ -95,7 +93,9 @@ def train(
             batch = [at_speed(utterance, chance.choice(speeds)) for utterance in batch]
             with autocast(model.device, settings.precision):
                 output = model(**{k: v.to(model.device) for k, v in collate(batch).items()})
-            loss = exits_loss(output, model, settings, progress(settings, server_round))
+            loss = exits_loss(
+                output, model.config.exit_loss, settings, progress(settings, server_round)
+            )
             if not torch.isfinite(loss):
                 raise FloatingPointError(f"epoch {epoch + 1}: found a loss of {loss}")
             if proximal_mu:

@@ -12,10 +12,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from simulation.bench import aggregate
+from simulation.bench import aggregate, train
 from simulation.bench.figure import Figure
 
-BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {"aggregate": aggregate.run}
+BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {"aggregate": aggregate.run, "train": train.run}
 
 
 def main(
