@@ -61,3 +61,18 @@ def test_gradient_checkpointing_gives_the_same_gradients(model):
     assert len(calls) == 2  # forward, and again in the backward pass
     for name, gradient in kept.items():
         torch.testing.assert_close(again[name], gradient, atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+def test_compiled_layers_give_the_same_gradients_and_names():
+    torch.manual_seed(1)
+    model = EarlyExitForCTC(small_config()).eval()
+    names = list(model.state_dict())
+    samples = torch.randn(2, 16_000)
+    _, plain = gradients(model, samples)
+    for layer in model.encoder.layers:
+        layer.compile(dynamic=True)
+    _, compiled = gradients(model, samples)
+    assert list(model.state_dict()) == names
+    for name, gradient in plain.items():
+        torch.testing.assert_close(compiled[name], gradient, atol=1e-4, rtol=0)
