@@ -26,6 +26,7 @@ from efmodel.feature_cache import FeatureCache, FrozenFeatures, cache_folder
 from efmodel.frozen import FROZEN_KEY, NOTHING, Frozen, parse
 from efmodel.model import EarlyExitForCTC
 from efmodel.payload import blueprint
+from efmodel.precision import autocast
 from efmodel.settings import Settings
 from efmodel.utterances import Inputs, collate
 
@@ -65,7 +66,8 @@ def train_round(message: Message, context: Context) -> Message:
         parameter.requires_grad = not frozen.holds(name)
     inputs = _inputs(model, frozen, request, settings)
 
-    scores = score(model, held_out, tokenizer, settings.batch_seconds, inputs)
+    with autocast(model.device, settings.precision):
+        scores = score(model, held_out, tokenizer, settings.batch_seconds, inputs)
     server_round = int(request["server-round"])
     seed = _seed(context, settings, server_round)
     # Flower's FedProx sends its own mu.

@@ -7,7 +7,10 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from efmodel.batching import batches
-from efmodel.model import EarlyExitForCTC
+from efmodel.loss import combine, self_distillation
+from efmodel.masking import choose_masks
+from efmodel.model import EarlyExitForCTC, EarlyExitOutput
+from efmodel.precision import autocast
 from efmodel.settings import Settings
 from efmodel.utterances import Inputs, Utterance, at_speed, collate
 
@@ -25,6 +28,29 @@ def learning_rate(settings: Settings, server_round: int) -> float:
         return settings.lr
     left = (settings.rounds - server_round + 1) / settings.rounds
     return settings.lr * min(1.0, left / COOLDOWN)
+
+
+def progress(settings: Settings, server_round: int) -> float:
+    """Return the share of the run that is over: 0 in round 1, 1 in the last round."""
+    return (server_round - 1) / max(1, settings.rounds - 1)
+
+
+def prepare_model(model: EarlyExitForCTC, settings: Settings) -> None:
+    """Set the masks, and what trades time for memory, that the run config asks for."""
+    choose_masks(model.config, settings)
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    if settings.compile:
+        for layer in model.encoder.layers:
+            layer.compile(dynamic=True)  # batches differ in length
+
+
+def exits_loss(output: EarlyExitOutput, kind: str, settings: Settings, over: float) -> Tensor:
+    """Return the scalar to minimise when the share ``over`` of the run is over."""
+    loss = combine(output.losses, kind, over)
+    if settings.distill:
+        loss = loss + settings.distill * self_distillation(output.logits, output.lengths)
+    return loss
 
 
 def proximal_term(trained: list[Tensor], received: list[Tensor], mu: float) -> Tensor:
@@ -60,6 +86,7 @@ def train(
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = AdamW(trained, lr=learning_rate(settings, server_round))
     received = [p.detach().clone() for p in trained] if proximal_mu else []
+    prepare_model(model, settings)
     model.train()
     for epoch in range(settings.local_epochs):
         losses = torch.zeros(model.config.num_exits)
@@ -67,10 +94,13 @@ def train(
             utterances, settings.batch_seconds, seed + epoch, settings.batch_utterances
         ):
             batch = [at_speed(utterance, chance.choice(speeds)) for utterance in batch]
-            output = model(**{k: v.to(model.device) for k, v in inputs(batch).items()})
-            if not torch.isfinite(output.loss):
-                raise FloatingPointError(f"epoch {epoch + 1}: found a loss of {output.loss}")
-            loss = output.loss
+            with autocast(model.device, settings.precision):
+                output = model(**{k: v.to(model.device) for k, v in inputs(batch).items()})
+            loss = exits_loss(
+                output, model.config.exit_loss, settings, progress(settings, server_round)
+            )
+            if not torch.isfinite(loss):
+                raise FloatingPointError(f"epoch {epoch + 1}: found a loss of {loss}")
             if proximal_mu:
                 loss = loss + proximal_term(trained, received, proximal_mu)
             optimizer.zero_grad()

@@ -64,6 +64,8 @@ def describe(
     }
     if source.model_type == "data2vec-audio":
         sizes |= {"feat_extract_norm": "layer", "do_stable_layer_norm": False}
+    if not getattr(source, "apply_spec_augment", True):
+        sizes |= {"mask_time_prob": 0.0, "mask_feature_prob": 0.0}
     if not head:
         sizes["pad_token_id"] = text.CHARACTERS["<pad>"]
     return EarlyExitConfig(**sizes), source

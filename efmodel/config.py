@@ -4,7 +4,9 @@ from typing import Any, Literal
 
 from transformers import Wav2Vec2Config
 
-EXIT_LOSSES = ("mean", "sum", "last", "weighted")
+from efmodel.exit_weights import EXIT_WEIGHTS
+
+EXIT_LOSSES = tuple(EXIT_WEIGHTS)
 SAMPLE_RATE = 16_000  # Hz, of every waveform inside the project
 HOP = 160  # samples between mel frames: 10 ms, so 100 mel frames a second
 
@@ -28,8 +30,8 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
     exit_layers : list of int
         ``exit_layers[e - 1]`` is the encoder layer (from 1) after which exit ``e`` stands;
         ascending, the last one is ``num_hidden_layers``: no layer lies behind the deepest exit.
-    exit_loss : {"mean", "sum", "last", "weighted"}
-        How the exits' CTC losses become one; see :mod:`efmodel.loss`.
+    exit_loss : {"mean", "sum", "last", "linear", "weighted", "inverse", "deepening"}
+        How the exits' CTC losses become one; see :mod:`efmodel.exit_weights`.
     num_mel_bins : int
         Bands of the mel front end.
     mask_mel_bins, mask_mel_frames : int
@@ -53,7 +55,7 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
     layer_type: Literal["transformer", "wavlm", "conformer"] = "transformer"
     conv_depthwise_kernel_size: int = 31
     exit_layers: list[int] | tuple[int, ...] = (2, 4, 6, 8, 10, 12)
-    exit_loss: Literal["mean", "sum", "last", "weighted"] = "mean"
+    exit_loss: str = "mean"
     num_mel_bins: int = 80
     mask_mel_bins: int = 0
     mask_mel_frames: int = 0
@@ -64,6 +66,8 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
     max_bucket_distance: int = 800
     lora_rank: int = 0
 
+    # Masks behind the front end are a pretrained model's affair: its own config turns them on.
+    mask_time_prob: float | int = 0.0
     # Dropping whole layers at random would leave some exits of a step without a gradient.
     layerdrop: float | int = 0.0
     do_stable_layer_norm: bool = True

@@ -1,8 +1,13 @@
 """From logits and labels to one CTC loss per exit, and from those to one number."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from efmodel.exit_weights import exit_weights
+from efmodel.mel import frame_mask
 
 IGNORED = -100  # label value behind an utterance's own text
 
@@ -37,31 +42,41 @@ def ctc(logits: Tensor, lengths: Tensor, labels: Tensor, blank: int) -> Tensor:
     )
 
 
-def exit_weights(kind: str, num_exits: int) -> list[float]:
-    """Return the weight of each exit's loss, shallow to deep.
+def combine(losses: Tensor, kind: str, progress: float = 1.0) -> Tensor:
+    """Return the weighted sum of the exits' losses ``[E]`` as a scalar.
 
-    "mean" 1/E each; "sum" 1 each (the paper, arXiv 2405.17376 eq. 1); "last" only the deepest at
-    hand; "weighted" proportional to the exit's number and summing to one, so that deep exits count
-    more.
-
-    Raises
-    ------
-    ValueError
-        If there is no such kind.
+    ``kind`` names one of :mod:`efmodel.exit_weights`; ``progress`` is the share of the run that is
+    over.
     """
-    if kind == "mean":
-        return [1 / num_exits] * num_exits
-    if kind == "sum":
-        return [1.0] * num_exits
-    if kind == "last":
-        return [0.0] * (num_exits - 1) + [1.0]
-    if kind == "weighted":
-        total = num_exits * (num_exits + 1) / 2
-        return [e / total for e in range(1, num_exits + 1)]
-    raise ValueError(f"exit-loss: found {kind!r}, wanted mean, sum, last or weighted")
-
-
-def combine(losses: Tensor, kind: str) -> Tensor:
-    """Return the weighted sum of the exits' losses ``[E]`` as a scalar."""
-    weights = torch.tensor(exit_weights(kind, len(losses)), device=losses.device)
+    weights = torch.tensor(exit_weights(kind, len(losses), progress), device=losses.device)
     return (losses * weights).sum()
+
+
+def self_distillation(logits: Sequence[Tensor], lengths: Tensor) -> Tensor:
+    """Return how far the shallower exits are from the deepest: nats per frame, as a scalar.
+
+    With p_e the posterior of exit e over the vocabulary and T_b utterance b's own frames::
+
+        1/(E-1) sum_{e<E}  mean over b  1/T_b sum_{t<=T_b} KL(p_E[b,t] || p_e[b,t])
+
+    The deepest exit teaches and gets no gradient (Zhang et al., "Be Your Own Teacher", ICCV 2019;
+    in DepthFL, Kim et al., ICLR 2023, all exits teach one another). 0 for a model with one exit.
+
+    Parameters
+    ----------
+    logits : Sequence of Tensor
+        E tensors ``[batch, frames, vocab]``, shallow to deep.
+    lengths : Tensor
+        ``[batch]``, each utterance's own frames.
+    """
+    *shallower, deepest = logits
+    if not shallower:
+        return deepest.new_zeros(())
+    teacher = functional.log_softmax(deepest.detach(), dim=-1)
+    mask = frame_mask(lengths, deepest.shape[1])
+    distances = []
+    for student in shallower:
+        log_probs = functional.log_softmax(student, dim=-1)
+        per_frame = (teacher.exp() * (teacher - log_probs)).sum(-1)  # [batch, frames]
+        distances.append(((per_frame * mask).sum(1) / lengths.clamp(min=1)).mean())
+    return torch.stack(distances).mean()

@@ -11,6 +11,7 @@ import torchaudio
 from torch import Tensor, nn
 
 from efmodel.config import HOP, SAMPLE_RATE, EarlyExitConfig
+from efmodel.precision import autocast
 
 N_FFT = 512
 WINDOW = 400  # samples: 25 ms at 16 kHz
@@ -102,7 +103,8 @@ class MelFeatureExtractor(nn.Module):
         ``samples`` is ``[batch, samples]``, zero behind each utterance's end, ``lengths`` its
         samples ``[batch]``.
         """
-        features, lengths = log_mel(samples, lengths, self.config.num_mel_bins)
+        with autocast(samples.device, "float32"):  # quiet bands would drown in rounding
+            features, lengths = log_mel(samples, lengths, self.config.num_mel_bins)
         if self.training:
             features = mask_bands_and_frames(features, self.config)
         hidden = features.transpose(1, 2)  # (B, T, F) -> (B, F, T)

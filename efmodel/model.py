@@ -29,6 +29,7 @@ from efmodel.adapters import add_adapters
 from efmodel.config import EarlyExitConfig
 from efmodel.conformer import ConformerLayer, SinusoidalPosition
 from efmodel.frozen import FRONTEND, FrozenOutput
+from efmodel.masking import mask_features
 from efmodel.mel import MelFeatureExtractor, frame_mask
 from efmodel.waveform import WaveformFeatureExtractor
 
@@ -194,6 +195,9 @@ class EarlyExitForCTC(Wav2Vec2PreTrainedModel):  # type: ignore[misc]
         self.feature_projection = Wav2Vec2FeatureProjection(config)
         if not config.feat_proj_layer_norm:
             self.feature_projection.layer_norm = nn.Identity()
+        self.masked_spec_embed: nn.Parameter | None = None  # wav2vec2's name
+        if config.mask_time_prob:
+            self.masked_spec_embed = nn.Parameter(torch.rand(config.hidden_size))
         self.encoder = EarlyExitEncoder(config)
         self.exits = nn.ModuleDict({str(e + 1): ExitHead(config) for e in range(config.num_exits)})
         self.post_init()
@@ -244,6 +248,7 @@ class EarlyExitForCTC(Wav2Vec2PreTrainedModel):  # type: ignore[misc]
         """
         own = {key: key.replace(".base_layer.", ".") for key in self.state_dict()}
         new = {key for key in own if key.startswith("exits.") or ".lora_" in key}
+        new |= own.keys() & {"masked_spec_embed"}  # not every checkpoint was trained with masks
         if missing := sorted(set(own.values()) - weights.keys() - {own[key] for key in new}):
             raise backbone.BackboneError(f"model: found no {missing[0]} in {name}")
         state = {key: weights[source] for key, source in own.items() if source in weights}
@@ -298,11 +303,18 @@ class EarlyExitForCTC(Wav2Vec2PreTrainedModel):  # type: ignore[misc]
     def _hidden_states(self, known: FrozenOutput) -> list[Tensor]:
         if known.depth == FRONTEND:
             hidden, _ = self.feature_projection(known.states[0])
+            hidden = self._masked(hidden, known.lengths)
             at_exits: list[Tensor] = self.encoder(hidden, known.lengths)
             return at_exits
         ready = [layer for layer in self.config.exit_layers if layer <= known.depth]
-        deeper, _ = self.encoder.through(known.states[-1], known.lengths, after=known.depth)
+        hidden = self._masked(known.states[-1], known.lengths)
+        deeper, _ = self.encoder.through(hidden, known.lengths, after=known.depth)
         return [*known.states[: len(ready)], *deeper]
+
+    def _masked(self, hidden: Tensor, lengths: Tensor) -> Tensor:
+        if not self.training:
+            return hidden
+        return mask_features(hidden, lengths, self.config, self.masked_spec_embed)
 
     @torch.no_grad()
     def frozen_output(

@@ -35,6 +35,7 @@ def at_least(low: float) -> Check:
 ABOVE_ZERO = Check(lambda value: 0 < value < float("inf"), "a number above 0")
 FROM_ZERO = Check(lambda value: 0 <= value < float("inf"), "a number from 0")
 FRACTION = Check(lambda value: 0 <= value < 1, "a number from 0, below 1")
+SHARE_OR_OWN = Check(lambda value: value == -1 or 0 <= value < 1, "a share from 0, or -1")
 SHARE = Check(lambda value: 0 < value <= 1, "a share above 0, up to 1")
 
 
@@ -65,6 +66,11 @@ class Settings:
     cache: bool = key(True, "keep a frozen part's output on the client's disk (~/.cache/ef-asr)")
     cache_mb: int = key(4096, "megabytes that it may take there", at_least(1))
     exit_loss: str = key("mean", "how the exits' losses become one", one_of(*EXIT_LOSSES))
+    distill: float = key(
+        0.0,
+        "weight of the shallower exits' distance to the deepest one at hand; 0: none",
+        FROM_ZERO,
+    )
     strategy: str = key(
         "partial-fedavg",
         "partial-fedavg, -fedavgm, -fedadam, -fedyogi, -fedadagrad, or your own: `module:Class`",
@@ -145,6 +151,27 @@ class Settings:
         0.1,
         "clients also train on speech played slower and faster by this share; 0: as it is",
         Check(lambda value: 0 <= value <= 0.5, "a share from 0 to 0.5"),
+    )
+    mask_bands: int = key(
+        -1, "SpecAugment's widest mask in mel bands; -1: the model's own", at_least(-1)
+    )
+    mask_frames: int = key(-1, "the same in frames of 10 ms", at_least(-1))
+    mask_time_prob: float = key(
+        -1.0,
+        "share of the frames behind the front end that are masked; -1: the model's own",
+        SHARE_OR_OWN,
+    )
+    mask_feature_prob: float = key(-1.0, "the same of its channels", SHARE_OR_OWN)
+    precision: str = key(
+        "float32",
+        "what matrix products are computed in, on clients and server",
+        one_of("float32", "bfloat16"),
+    )
+    compile: bool = key(
+        False, "compile the encoder layers before training; wants a C++ compiler, pays on a GPU"
+    )
+    gradient_checkpointing: bool = key(
+        False, "compute the layers' activations again in the backward pass: less memory, more time"
     )
     seed: int = key(0, "of everything random", at_least(0))
     data: str = key("sample", "sample, audiofolder, or a plug-in's name")

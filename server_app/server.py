@@ -15,6 +15,7 @@ from efmodel.evaluation import ExitScore, score
 from efmodel.frozen import parse
 from efmodel.model import EarlyExitForCTC
 from efmodel.payload import describe
+from efmodel.precision import autocast
 from efmodel.settings import Settings, SettingsError
 from efmodel.utterances import Utterance, prepare
 from server_app.checkpoint import Checkpoints
@@ -60,7 +61,8 @@ def federate(grid: Grid, context: Context) -> RunFolder:
 
     def evaluate(arrays: ArrayRecord) -> list[ExitScore]:
         model.load_state_dict(arrays.to_torch_state_dict())
-        return score(model, held_out, tokenizer, settings.batch_seconds)
+        with autocast(model.device, settings.precision):
+            return score(model, held_out, tokenizer, settings.batch_seconds)
 
     strategy.summary()
     request = describe(model.config, tokenizer)

@@ -12,13 +12,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from simulation.bench import aggregate, conformer, frozen
+from simulation.bench import aggregate, conformer, frozen, train
 from simulation.bench.figure import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "aggregate": aggregate.run,
     "conformer": conformer.run,
     "frozen": frozen.run,
+    "train": train.run,
 }
 
 

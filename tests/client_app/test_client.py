@@ -6,9 +6,10 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 from client_app import app
-from client_app.training import learning_rate, proximal_term
+from client_app.training import exits_loss, learning_rate, progress, proximal_term
 from efmodel import EarlyExitConfig, EarlyExitForCTC, text
 from efmodel.config import PRESETS
+from efmodel.loss import self_distillation
 from efmodel.payload import describe
 from efmodel.settings import Settings, SettingsError
 from simulation import local_grid  # noqa: F401  (a Message wants the identity it sets)
@@ -111,6 +112,80 @@ def test_the_learning_rate_stays_then_falls_or_always_stays():
     assert rates[8:] == pytest.approx([0.02 / 3, 0.01 / 3])
     constant = Settings(lr=0.01, rounds=10, lr_schedule="constant")
     assert learning_rate(constant, 10) == 0.01
+
+
+def test_progress_runs_from_0_to_1():
+    assert [progress(Settings(rounds=5), r) for r in range(1, 6)] == [0, 0.25, 0.5, 0.75, 1]
+    assert progress(Settings(rounds=1), 1) == 0
+
+
+def test_the_loss_follows_the_curriculum_and_adds_the_distillation():
+    torch.manual_seed(0)
+    model = EarlyExitForCTC(small_config(exit_loss="deepening")).eval()
+    output = model(torch.randn(2, 16_000), labels=torch.tensor([[3, 4], [5, 6]]))
+    first, second, third = output.losses.tolist()
+    plain = exits_loss(output, model.config.exit_loss, Settings(), over=0.0)
+    assert plain.item() == pytest.approx((6 * first + 3 * second + 2 * third) / 11)
+    distance = self_distillation(output.logits, output.lengths)
+    both = exits_loss(output, model.config.exit_loss, Settings(distill=0.5), over=1.0)
+    assert distance > 0
+    assert both.item() == pytest.approx((output.loss + 0.5 * distance).item())
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"distill": 1.0},
+        {"precision": "bfloat16"},
+        {"mask-feature-prob": 0.5},
+        {"mask-time-prob": 0.5},
+        {"mask-bands": 0},
+        {"mask-frames": 40},
+        {"speed-perturbation": 0.0},
+    ],
+    ids=str,
+)
+def test_each_key_of_training_changes_what_is_learned(tokenizer, folder, keys):
+    torch.manual_seed(0)
+    whole = EarlyExitForCTC(small_config(mask_mel_bins=20, mask_mel_frames=5))
+
+    def trained(run):
+        run = {"local-epochs": 1, "lr-schedule": "constant", "lr": 1e-4, **run}
+        node = context(run, **{"data-path": str(folder)})
+        reply = app(ask(whole, tokenizer, "train"), node)
+        return reply.content["arrays"]["feature_projection.projection.weight"].numpy()
+
+    plain, changed = trained({}), trained(keys)
+    assert np.isfinite(changed).all() and not np.array_equal(plain, changed)
+
+
+def test_checkpointed_layers_learn_the_same(whole, tokenizer, folder):
+    def trained(checkpointed):
+        run = {"local-epochs": 1, "gradient-checkpointing": checkpointed}
+        node = context(run, **{"data-path": str(folder)})
+        reply = app(ask(whole, tokenizer, "train"), node)
+        return reply.content["arrays"]["exits.1.projection.weight"].numpy()
+
+    np.testing.assert_allclose(trained(True), trained(False), atol=1e-5)
+
+
+def test_a_cut_client_runs_no_deeper_layer_forward_or_backward(whole):
+    forward, backward = [], []
+    for number, layer in enumerate(whole.encoder.layers, start=1):
+        layer.register_forward_hook(lambda *_, n=number: forward.append(n))
+        layer.register_full_backward_hook(lambda *_, n=number: backward.append(n))
+    assert whole.config.exit_layers == [1, 2, 4]
+    samples, labels = torch.randn(2, 16_000), torch.tensor([[3, 4], [5, 6]])
+    whole(samples, labels=labels).loss.backward()
+    assert sorted(forward) == sorted(backward) == [1, 2, 3, 4]
+
+    cut, calls = whole.cut(2), []
+    for module in cut.modules():
+        module.register_forward_hook(lambda module, *_: calls.append(module))
+    cut(samples, labels=labels).loss.backward()
+    assert [calls.count(layer) for layer in cut.encoder.layers] == [1, 1]
+    assert [calls.count(head) for head in cut.exits.values()] == [1, 1]
+    assert len(forward) == len(backward) == 4  # nothing of the whole model ran again
 
 
 def test_the_same_seed_trains_the_same_model(whole, tokenizer, folder):

@@ -1,0 +1,152 @@
+"""A client's part of a round: what a training step costs at each exit, and beside transformers.
+
+Each measurement of memory runs in a process of its own; models that are compared for time take
+turns in one process, since what else runs on the machine changes from second to second.
+"""
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from rich.progress import track
+from torch.optim import AdamW
+from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
+
+from efmodel import EarlyExitForCTC, text
+from efmodel.config import PRESETS, SAMPLE_RATE, EarlyExitConfig, preset
+from efmodel.waveform import normalise
+from simulation.bench.figure import Figure
+
+UTTERANCE = 4.0  # seconds of each utterance in a batch
+LARGE = 20e6  # parameters from which a batch is one utterance: a step of 95 M takes seconds
+BATCH = 4  # utterances in a batch of the smaller ones
+REPEATS = 5
+LABELS = 12  # in each utterance
+
+
+def batch(utterances: int) -> dict[str, torch.Tensor]:
+    """Return random audio and labels."""
+    torch.manual_seed(0)
+    return {
+        "input_values": torch.randn(utterances, int(UTTERANCE * SAMPLE_RATE)),
+        "labels": torch.randint(3, 28, (utterances, LABELS)),
+    }
+
+
+def stepper(name: str, exit: int) -> tuple[Callable[[], None], float]:
+    """Return a training step of the preset cut at that exit, and the seconds of audio in it."""
+    torch.manual_seed(0)
+    config = preset(name, vocab_size=len(text.CHARACTERS), pad_token_id=text.CHARACTERS["<pad>"])
+    whole = EarlyExitForCTC(config)
+    utterances = 1 if whole.num_parameters() > LARGE else BATCH
+    model = whole.cut(exit).train()
+    optimizer = AdamW(model.parameters())
+    inputs = batch(utterances)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        model(**inputs).loss.backward()
+        optimizer.step()
+
+    return step, utterances * UTTERANCE
+
+
+def measured(name: str, exit: str) -> list[float]:
+    """Return seconds per second of audio of a step, and the process's peak memory in MB."""
+    step, seconds = stepper(name, int(exit))
+    taken = interleaved([step])[0]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return [taken / seconds, peak / 1e6]
+
+
+def interleaved(calls: list[Callable[[], object]]) -> list[float]:
+    """Return each call's median seconds, in turns, after one of each to warm up."""
+    taken: list[list[float]] = [[] for _ in calls]
+    for repeat in range(1 + REPEATS):
+        for times, call in zip(taken, calls, strict=True):
+            began = time.perf_counter()
+            call()
+            if repeat:
+                times.append(time.perf_counter() - began)
+    return [statistics.median(times) for times in taken]
+
+
+def against_transformers() -> list[float]:
+    """Return seconds of a forward pass, ours and theirs, the same with backward, the difference.
+
+    wav2vec2-base's sizes cut at exit 1 after two layers, against ``Wav2Vec2ForCTC`` with as many
+    layers and the same weights, on the same audio.
+    """
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {
+        "num_hidden_layers": 2,
+        "vocab_size": len(text.CHARACTERS),
+        "pad_token_id": 0,
+    }
+    reference = Wav2Vec2ForCTC(Wav2Vec2Config(**sizes, layerdrop=0.0, mask_time_prob=0.0)).eval()
+    sizes |= {"num_hidden_layers": 4, "exit_layers": [2, 4], "do_stable_layer_norm": False}
+    ours = EarlyExitForCTC(EarlyExitConfig(frontend="waveform", **sizes)).cut(1).eval()
+    weights = reference.wav2vec2.state_dict()
+    weights |= {f"exits.1.projection.{n}": t for n, t in reference.lm_head.state_dict().items()}
+    ours.load_state_dict({key: weights[key] for key in ours.state_dict()})
+    inputs = batch(2)
+    samples, labels = inputs["input_values"], inputs["labels"]
+    normed = normalise(samples, torch.full((2,), samples.shape[1]))
+
+    @torch.no_grad()
+    def our_forward() -> torch.Tensor:
+        return ours(samples).logits[0]
+
+    @torch.no_grad()
+    def their_forward() -> torch.Tensor:
+        return reference(normed).logits
+
+    def our_step() -> None:
+        ours.zero_grad()
+        ours(samples, labels=labels).loss.backward()
+
+    def their_step() -> None:
+        reference.zero_grad()
+        reference(normed, labels=labels).loss.backward()
+
+    difference = (our_forward() - their_forward()).abs().max().item()
+    return [*interleaved([our_forward, their_forward, our_step, their_step]), difference]
+
+
+def run() -> list[Figure]:
+    """Measure all."""
+    figures = []
+    for name in PRESETS:
+        exits = range(1, preset(name).num_exits + 1)
+        found = {e: _measured("measured", name, str(e)) for e in track(exits, name, transient=True)}
+        deepest = found[exits[-1]]
+        for exit, (seconds, memory) in found.items():
+            whole = f"exit {exits[-1]}"
+            what = f"{name}, exit {exit}: training step per second of audio"
+            figures.append(Figure(what, seconds, deepest[0], "s", whole))
+            what = f"{name}, exit {exit}: peak memory of training"
+            figures.append(Figure(what, memory, deepest[1], "MB", whole))
+    forward, their_forward, both, their_both, apart = _measured("against_transformers")
+    theirs = "transformers' Wav2Vec2ForCTC"
+    what = f"wav2vec2-base, two layers: {{}} (logits at most {apart:.1e} apart)"
+    figures.append(Figure(what.format("forward"), forward, their_forward, "s", theirs))
+    figures.append(Figure(what.format("and backward"), both, their_both, "s", theirs))
+    return figures
+
+
+def _measured(what: str, *arguments: str) -> list[float]:
+    command = [sys.executable, "-m", "simulation.bench.train", what, *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found: list[float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+if __name__ == "__main__":
+    measure: Any = {"measured": measured, "against_transformers": against_transformers}
+    print(json.dumps(measure[sys.argv[1]](*sys.argv[2:])))
