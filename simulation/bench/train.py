@@ -19,13 +19,13 @@ from torch.optim import AdamW
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
 from efmodel import EarlyExitForCTC, text
-from efmodel.config import PRESETS, SAMPLE_RATE, EarlyExitConfig, preset
+from efmodel.config import SAMPLE_RATE, EarlyExitConfig, preset
 from efmodel.waveform import normalise
 from simulation.bench.figure import Figure
 
-UTTERANCE = 4.0  # seconds of each utterance in a batch
-LARGE = 20e6  # parameters from which a batch is one utterance: a step of 95 M takes seconds
-BATCH = 4  # utterances in a batch of the smaller ones
+MODELS = ("tiny", "paper", "wav2vec2-base")
+UTTERANCE = 5.0  # seconds of each utterance in a batch
+BATCH = 4  # utterances; 24 GiB hold several times as many even of the largest
 REPEATS = 5
 LABELS = 12  # in each utterance
 
@@ -39,30 +39,36 @@ def batch(utterances: int) -> dict[str, torch.Tensor]:
     }
 
 
-def stepper(name: str, exit: int) -> tuple[Callable[[], None], float]:
-    """Return a training step of the preset cut at that exit, and the seconds of audio in it."""
+def stepper(name: str, exit: int) -> Callable[[], None]:
+    """Return a training step of the preset cut at that exit."""
+    tokenizer = text.of_preset(name)
     torch.manual_seed(0)
-    config = preset(name, vocab_size=len(text.CHARACTERS), pad_token_id=text.CHARACTERS["<pad>"])
-    whole = EarlyExitForCTC(config)
-    utterances = 1 if whole.num_parameters() > LARGE else BATCH
-    model = whole.cut(exit).train()
+    config = preset(name, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
+    model = EarlyExitForCTC(config.cut(exit)).train()
     optimizer = AdamW(model.parameters())
-    inputs = batch(utterances)
+    inputs = batch(BATCH)
 
     def step() -> None:
         optimizer.zero_grad()
         model(**inputs).loss.backward()
         optimizer.step()
 
-    return step, utterances * UTTERANCE
+    return step
 
 
-def measured(name: str, exit: str) -> list[float]:
-    """Return seconds per second of audio of a step, and the process's peak memory in MB."""
-    step, seconds = stepper(name, int(exit))
-    taken = interleaved([step])[0]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return [taken / seconds, peak / 1e6]
+def seconds_per_second(name: str) -> list[float]:
+    """Return the seconds of a training step per second of audio at each exit."""
+    exits = range(1, preset(name).num_exits + 1)
+    taken = interleaved([stepper(name, exit) for exit in exits])
+    return [seconds / (BATCH * UTTERANCE) for seconds in taken]
+
+
+def peak(name: str, exit: str) -> list[float]:
+    """Return the peak memory in MB of this process, after two training steps."""
+    step = stepper(name, int(exit))
+    step()
+    step()
+    return [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6]
 
 
 def interleaved(calls: list[Callable[[], object]]) -> list[float]:
@@ -95,9 +101,9 @@ def against_transformers() -> list[float]:
     weights = reference.wav2vec2.state_dict()
     weights |= {f"exits.1.projection.{n}": t for n, t in reference.lm_head.state_dict().items()}
     ours.load_state_dict({key: weights[key] for key in ours.state_dict()})
-    inputs = batch(2)
+    inputs = batch(BATCH)
     samples, labels = inputs["input_values"], inputs["labels"]
-    normed = normalise(samples, torch.full((2,), samples.shape[1]))
+    normed = normalise(samples, torch.full((BATCH,), samples.shape[1]))
 
     @torch.no_grad()
     def our_forward() -> torch.Tensor:
@@ -122,16 +128,15 @@ def against_transformers() -> list[float]:
 def run() -> list[Figure]:
     """Measure all."""
     figures = []
-    for name in PRESETS:
-        exits = range(1, preset(name).num_exits + 1)
-        found = {e: _measured("measured", name, str(e)) for e in track(exits, name, transient=True)}
-        deepest = found[exits[-1]]
-        for exit, (seconds, memory) in found.items():
-            whole = f"exit {exits[-1]}"
+    for name in track(MODELS, "train", transient=True):
+        seconds = _measured("seconds_per_second", name)
+        memory = [_measured("peak", name, str(e + 1))[0] for e in range(len(seconds))]
+        whole = f"exit {len(seconds)}"
+        for exit, (each, megabytes) in enumerate(zip(seconds, memory, strict=True), start=1):
             what = f"{name}, exit {exit}: training step per second of audio"
-            figures.append(Figure(what, seconds, deepest[0], "s", whole))
+            figures.append(Figure(what, each, seconds[-1], "s", whole))
             what = f"{name}, exit {exit}: peak memory of training"
-            figures.append(Figure(what, memory, deepest[1], "MB", whole))
+            figures.append(Figure(what, megabytes, memory[-1], "MB", whole))
     forward, their_forward, both, their_both, apart = _measured("against_transformers")
     theirs = "transformers' Wav2Vec2ForCTC"
     what = f"wav2vec2-base, two layers: {{}} (logits at most {apart:.1e} apart)"
@@ -148,5 +153,5 @@ def _measured(what: str, *arguments: str) -> list[float]:
 
 
 if __name__ == "__main__":
-    measure: Any = {"measured": measured, "against_transformers": against_transformers}
+    measure: Any = {f.__name__: f for f in (seconds_per_second, peak, against_transformers)}
     print(json.dumps(measure[sys.argv[1]](*sys.argv[2:])))
