@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from efmodel import corpus, text
 from efmodel.config import EarlyExitConfig
-from efmodel.partition import speakers_of
+from efmodel.partition import utterances_of
 from efmodel.settings import Settings
 from efmodel.utterances import Utterance, prepare
 
@@ -25,8 +25,9 @@ def recordings(
 ) -> Recordings:
     """Return this node's utterances to train on, those held out, and how many were left out.
 
-    In simulation a node holds its partition of the corpus's training speakers; a deployed node
-    holds all of its own ``data-path``. Which utterances are held out is the same in every round.
+    In simulation a node holds its partition of the corpus's training half; a deployed node holds
+    all of its own ``data-path``; of either at most ``max-utterances``. Which utterances are held
+    out is the same in every round.
 
     Raises
     ------
@@ -40,7 +41,7 @@ def recordings(
     if "partition-id" in node:
         part = (int(node["partition-id"]), int(node["num-partitions"]))
     frames = (config.frontend, tuple(config.conv_kernel), tuple(config.conv_stride))
-    return _recordings(data, path, part, _Key((config, tokenizer), frames))
+    return _recordings(data, path, part, settings, _Key((config, tokenizer), frames))
 
 
 class _Key:
@@ -62,13 +63,21 @@ class _Key:
 # A simulated node comes back to the same process round after round: decode its speech once. 64
 # nodes with two minutes of speech each are 0.5 GB.
 @lru_cache(maxsize=64)
-def _recordings(data: str, path: str, part: tuple[int, int] | None, key: _Key) -> Recordings:
+def _recordings(
+    data: str, path: str, part: tuple[int, int] | None, settings: Settings, key: _Key
+) -> Recordings:
     config, tokenizer = key.value
-    dataset = corpus.load(data, path).train
+    limits = corpus.Limits() if part is None else corpus.Limits.of(settings)
+    dataset = corpus.load(data, path, limits).train
+    mine = list(range(len(dataset)))
     if part is not None:
-        mine = set(speakers_of(corpus.speakers(dataset), *part))
-        dataset = dataset.select([i for i, s in enumerate(dataset["speaker"]) if s in mine])
-    utterances, skipped = prepare(dataset, tokenizer, config, to_train=True)
+        mine = utterances_of(settings.partition, dataset["speaker"][:], *part, settings.seed)
+    if 0 < settings.max_utterances < len(mine):
+        mine = sorted(random.Random(settings.seed).sample(mine, settings.max_utterances))
+    seconds = (settings.min_seconds, settings.max_seconds)
+    utterances, skipped = prepare(
+        dataset.select(mine), tokenizer, config, to_train=True, seconds=seconds
+    )
     skipped.log(path or data)
     if not utterances:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.recordings[:3])

@@ -16,6 +16,24 @@ class AudioError(ValueError):
     """A file that cannot be read as audio."""
 
 
+def duration(source: str | Path | bytes, name: str = "") -> float:
+    """Return the seconds of an audio file or its bytes, from its header: nothing is decoded.
+
+    Raises
+    ------
+    AudioError
+        If it is missing, no audio, or empty; the message names ``name`` or the path.
+    """
+    shown = name or (str(source) if not isinstance(source, bytes) else "audio bytes")
+    try:
+        info = soundfile.info(io.BytesIO(source) if isinstance(source, bytes) else str(source))
+    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+        raise AudioError(f"{shown}: found no readable audio ({error})") from error
+    if info.frames == 0:
+        raise AudioError(f"{shown}: found no samples")
+    return float(info.duration)
+
+
 def load(source: str | Path | bytes, name: str = "") -> Tensor:
     """Return the samples ``[samples]`` of an audio file or its bytes, in -1..1.
 

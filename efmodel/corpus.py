@@ -1,4 +1,4 @@
-"""Where recordings come from: the shipped sample, a local folder, a plug-in's own source.
+"""Where recordings come from: a local folder, the Hub, the shipped sample, a plug-in's own source.
 
 One format inside: a ``datasets.Dataset`` with ``audio`` (undecoded ``bytes`` or a ``path``),
 ``text`` and ``speaker``.
@@ -6,14 +6,19 @@ One format inside: a ``datasets.Dataset`` with ``audio`` (undecoded ``bytes`` or
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.metadata import entry_points
+from logging import WARNING
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, Features, Value
+from flwr.common import log
+
+from efmodel.settings import Settings
 
 FEATURES = Features(
     {
@@ -35,6 +40,25 @@ class Corpus:
 
     train: Dataset
     test: Dataset | None
+    left_out: Counter[str] = field(default_factory=Counter)  # rows of no use, by half and reason
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of a corpus is read: ``max_speakers`` to train on, the first ones; 0 for all.
+
+    ``streaming`` reads rows one by one, and no further than that many speakers with
+    ``max_utterances`` each.
+    """
+
+    streaming: bool = False
+    max_speakers: int = 0
+    max_utterances: int = 0
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Limits":
+        """Return what the run config asks for."""
+        return cls(settings.data_streaming, settings.max_speakers, settings.max_utterances)
 
 
 def audiofolder(folder: Path) -> Corpus:
@@ -100,7 +124,7 @@ def _row(folder: Path, file: str, line: int, row: dict[str, Any]) -> dict[str, A
 
 
 @lru_cache(maxsize=2)
-def load(data: str, data_path: str) -> Corpus:
+def load(data: str, data_path: str, limits: Limits = Limits()) -> Corpus:
     """Return the corpus that the run config's ``data`` and ``data-path`` name.
 
     Raises
@@ -108,13 +132,38 @@ def load(data: str, data_path: str) -> Corpus:
     DataError
         If there is no such source, or it is not in order.
     """
+    corpus = _source(data, data_path, limits)
+    if corpus.left_out:
+        found = ", ".join(f"{reason} x{n}" for reason, n in sorted(corpus.left_out.items()))
+        log(WARNING, "%s: rows left out: %s", data_path or data, found)
+    if not limits.max_speakers:
+        return corpus
+    all_of_them = corpus.train["speaker"][:]
+    first = set(list(dict.fromkeys(all_of_them))[: limits.max_speakers])
+    keep = [index for index, speaker in enumerate(all_of_them) if speaker in first]
+    return replace(corpus, train=corpus.train.select(keep))
+
+
+def _source(data: str, data_path: str, limits: Limits) -> Corpus:
+    from efmodel import hub  # which makes a Corpus, and so imports this module
+
+    if limits.streaming and (
+        data not in hub.SOURCES or not (limits.max_speakers and limits.max_utterances)
+    ):
+        raise DataError(
+            f"data-streaming: found data {data}, max-speakers {limits.max_speakers} and "
+            f"max-utterances {limits.max_utterances}, wanted one of {', '.join(hub.SOURCES)}, and "
+            "both limits above 0"
+        )
+    if data in hub.SOURCES:
+        return hub.load(data, data_path, limits)
     if data == "audiofolder":
         if not data_path:
             raise DataError("data-path: found nothing, wanted a folder (data is audiofolder)")
         return audiofolder(Path(data_path).expanduser())
     sources = entry_points(group="ef_asr.corpora")
     if data not in sources.names:
-        known = sorted({"audiofolder", *sources.names})
+        known = sorted({"audiofolder", *hub.SOURCES, *sources.names})
         raise DataError(f"data: found {data!r}, wanted one of {', '.join(known)}")
     corpus: Corpus = sources[data].load()()
     return corpus

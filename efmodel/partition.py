@@ -1,7 +1,11 @@
-"""Who is who in a simulation: which capacity and which speakers partition i of n has."""
+"""Who is who in a simulation: which capacity and which utterances partition i of n has."""
 
 import random
 from collections.abc import Sequence
+
+import numpy as np
+
+PARTITIONS = "speaker, iid, or dirichlet:ALPHA with ALPHA from 0.001 to 1000"
 
 
 def capacity_of(capacities: str, partition: int, num_partitions: int, num_exits: int) -> int:
@@ -63,3 +67,81 @@ def speakers_of(speakers: Sequence[str], partition: int, num_partitions: int) ->
             "the number of training speakers"
         )
     return list(speakers[partition::num_partitions])
+
+
+def concentration(partition: str) -> float:
+    """Return ALPHA of "dirichlet:ALPHA", 0 for "speaker" and "iid".
+
+    Raises
+    ------
+    ValueError
+        If ``partition`` is none of these, or ALPHA not within 0.001 to 1000.
+    """
+    if partition in ("speaker", "iid"):
+        return 0.0
+    kind, _, alpha = partition.partition(":")
+    try:
+        value = float(alpha)
+    except ValueError:
+        value = 0.0
+    if kind != "dirichlet" or not 1e-3 <= value <= 1e3:
+        raise ValueError(f"partition: found {partition!r}, wanted {PARTITIONS}")
+    return value
+
+
+def utterances_of(
+    partition: str, speakers: Sequence[str], client: int, clients: int, seed: int
+) -> list[int]:
+    """Return which utterances a simulated client holds; each is on exactly one client.
+
+    Parameters
+    ----------
+    partition : str
+        "speaker" (all of a speaker's on one client), "iid" (dealt out evenly), or
+        "dirichlet:ALPHA": each speaker's are spread over the clients in shares drawn from
+        Dirichlet(ALPHA), as Hsu et al. (arXiv 1909.06335) do it with classes; small ALPHA keeps
+        a speaker on few clients. A client that would get none takes one from the fullest.
+    speakers : sequence of str
+        Each utterance's speaker.
+    client, clients : int
+        The client's number, from 0, and how many there are.
+    seed : int
+        The same for all clients of a run.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer speakers, or fewer utterances, than clients.
+    """
+    alpha = concentration(partition)
+    if partition == "speaker":
+        mine = set(speakers_of(sorted(set(speakers)), client, clients))
+        return [index for index, speaker in enumerate(speakers) if speaker in mine]
+    if clients > len(speakers):
+        raise ValueError(
+            f"num-supernodes: found {clients}, wanted at most {len(speakers)}, "
+            "the number of training utterances"
+        )
+    chance = np.random.default_rng(seed)
+    if partition == "iid":
+        return sorted(chance.permutation(len(speakers))[client::clients].tolist())
+    return sorted(_spread(speakers, clients, alpha, chance)[client])
+
+
+def _spread(
+    speakers: Sequence[str], clients: int, alpha: float, chance: np.random.Generator
+) -> list[list[int]]:
+    by_speaker: dict[str, list[int]] = {}
+    for index, speaker in enumerate(speakers):
+        by_speaker.setdefault(speaker, []).append(index)
+    parts: list[list[int]] = [[] for _ in range(clients)]
+    for speaker in sorted(by_speaker):
+        shares = chance.dirichlet([alpha] * clients)
+        own = chance.permutation(by_speaker[speaker])
+        cuts = np.round(np.cumsum(shares)[:-1] * len(own)).astype(int)
+        for part, indices in zip(parts, np.split(own, cuts), strict=True):
+            part.extend(indices.tolist())
+    for part in parts:
+        if not part:
+            part.append(max(parts, key=len).pop())
+    return parts

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from efmodel.config import EXIT_LOSSES
+from efmodel.partition import PARTITIONS, concentration
 
 
 class SettingsError(ValueError):
@@ -37,6 +38,14 @@ FROM_ZERO = Check(lambda value: 0 <= value < float("inf"), "a number from 0")
 FRACTION = Check(lambda value: 0 <= value < 1, "a number from 0, below 1")
 SHARE_OR_OWN = Check(lambda value: value == -1 or 0 <= value < 1, "a share from 0, or -1")
 SHARE = Check(lambda value: 0 < value <= 1, "a share above 0, up to 1")
+
+
+def _is_partition(value: str) -> bool:
+    try:
+        concentration(value)
+    except ValueError:
+        return False
+    return True
 
 
 def key(default: Any, meaning: str, check: Check | None = None) -> Any:
@@ -174,8 +183,31 @@ class Settings:
         False, "compute the layers' activations again in the backward pass: less memory, more time"
     )
     seed: int = key(0, "of everything random", at_least(0))
-    data: str = key("sample", "sample, audiofolder, or a plug-in's name")
-    data_path: str = key("", "folder that data=audiofolder reads; a node's own config comes first")
+    data: str = key(
+        "sample",
+        "sample, audiofolder, librispeech, tedlium, voxpopuli, commonvoice, speechocean762, or a "
+        "plug-in's name",
+    )
+    data_path: str = key(
+        "",
+        "folder that data=audiofolder reads, or a local copy of a corpus on the Hub; a node's own "
+        "config comes first",
+    )
+    data_streaming: bool = key(
+        False, "read no more of a corpus on the Hub than max-speakers and max-utterances ask for"
+    )
+    max_speakers: int = key(0, "speakers to train on, the corpus's first ones; 0: all", at_least(0))
+    max_utterances: int = key(
+        0, "utterances of a client at most, chosen by seed; 0: all", at_least(0)
+    )
+    min_seconds: float = key(0.1, "shortest recording that is trained on", FROM_ZERO)
+    max_seconds: float = key(30.0, "longest recording that is trained or tested on", ABOVE_ZERO)
+    partition: str = key(
+        "speaker",
+        "simulated clients' speech: by speaker, iid (dealt out evenly), or dirichlet:ALPHA (each "
+        "speaker's spread over clients in random shares)",
+        Check(_is_partition, PARTITIONS),
+    )
     capacities: str = key(
         "uniform", "simulated clients' capacities: uniform, full, or shares such as 0.5,0.3,0.2"
     )

@@ -18,6 +18,9 @@ from efmodel import audio, text
 from efmodel.config import SAMPLE_RATE, EarlyExitConfig
 from efmodel.loss import IGNORED
 
+SECONDS = (0.1, 30.0)  # shortest and longest recording that is used
+NAMED = 5  # recordings left out that a log names; of the others it says how many
+
 
 @dataclass(frozen=True)
 class Utterance:
@@ -39,48 +42,122 @@ class Skipped:
     """What was left out and why, and which characters were dropped from texts."""
 
     recordings: list[tuple[str, str]] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter)
     characters: Counter[str] = field(default_factory=Counter)
 
+    def add(self, name: str, kind: str, reason: str) -> None:
+        """Leave a recording out: for what kind of reason, and what it is in this case."""
+        self.recordings.append((name, reason))
+        self.kinds[kind] += 1
+
+    def by_kind(self) -> str:
+        """Say how many were left out for each kind of reason."""
+        return ", ".join(f"{kind} x{n}" for kind, n in self.kinds.most_common())
+
     def log(self, where: str) -> None:
-        """Write one line per recording left out, and one for all characters dropped."""
-        for name, reason in self.recordings:
+        """Name the first recordings left out, count all, and list the characters dropped."""
+        for name, reason in self.recordings[:NAMED]:
             log(WARNING, "%s: skipped %s: %s", where, name, reason)
+        if len(self.recordings) > NAMED:
+            log(WARNING, "%s: skipped %d in all: %s", where, len(self.recordings), self.by_kind())
         if self.characters:
             found = ", ".join(f"{c!r} x{n}" for c, n in self.characters.most_common())
             log(INFO, "%s: characters outside the vocabulary, dropped: %s", where, found)
 
 
+@dataclass(frozen=True)
+class Row:
+    """One recording before it is decoded: what its header and its transcript say."""
+
+    name: str
+    source: bytes | str
+    text: str
+    labels: list[int]
+    seconds: float
+
+
+def examine(
+    row: dict[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+    config: EarlyExitConfig,
+    to_train: bool,
+    seconds: tuple[float, float],
+    skipped: Skipped,
+) -> Row | None:
+    """Return what is known of a recording without decoding it, or None with a word to ``skipped``.
+
+    See ``prepare`` for what is left out.
+    """
+    source = row["audio"]["bytes"] or row["audio"]["path"]
+    name = Path(row["audio"]["path"] or "unnamed").name
+    words, dropped = text.normalise(row["text"], tokenizer)
+    skipped.characters += dropped
+    if not words:
+        skipped.add(name, "no words", f"found text {row['text']!r}, wanted words")
+        return None
+    try:
+        found = audio.duration(source, name)
+    except audio.AudioError as error:
+        skipped.add(name, "no audio", str(error))
+        return None
+    shortest, longest = seconds
+    if found > longest:
+        skipped.add(name, "too long", f"found {found:.1f} s of audio, wanted at most {longest:g}")
+        return None
+    if to_train and found < shortest:
+        reason = f"found {found:.3f} s of audio, wanted at least {shortest:g}"
+        skipped.add(name, "too short", reason)
+        return None
+    labels = text.encode(words, tokenizer)
+    reason = _lack_of_frames(round(found * SAMPLE_RATE), words, labels, config, to_train)
+    if reason:
+        skipped.add(name, "too short for its text", reason)
+        return None
+    return Row(name, source, words, labels, found)
+
+
+def _lack_of_frames(
+    samples: int, words: str, labels: list[int], config: EarlyExitConfig, to_train: bool
+) -> str:
+    frames, wanted = config.num_frames(samples), text.min_frames(labels)
+    if frames >= (wanted if to_train else 1):
+        return ""
+    found = f"found {samples / SAMPLE_RATE:.2f} s of audio = {frames} frames"
+    return f"{found}, wanted {wanted} for {words!r}"
+
+
 def prepare(
-    dataset: Dataset, tokenizer: PreTrainedTokenizerBase, config: EarlyExitConfig, to_train: bool
+    dataset: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    config: EarlyExitConfig,
+    to_train: bool,
+    seconds: tuple[float, float] = SECONDS,
 ) -> tuple[list[Utterance], Skipped]:
     """Decode the recordings of a data set.
 
-    Left out and named: a file that is no audio, an empty text, and, to train, audio too short for
-    its text (CTC needs a frame per label and a blank between equal neighbours). To test, short
-    audio stays in: what the model cannot say counts against it.
+    Left out and named: a file that is no audio, an empty text, a recording longer than
+    ``seconds`` allows (it is not even decoded: half an hour of it would kill a device), and, to
+    train, one that is shorter, or too short for its text (CTC needs a frame per label and a blank
+    between equal neighbours). To test, short audio stays in: what the model cannot say counts
+    against it.
     """
     utterances: list[Utterance] = []
     skipped = Skipped()
-    for row in dataset:
-        source = row["audio"]["bytes"] or row["audio"]["path"]
-        name = Path(row["audio"]["path"] or "unnamed").name
-        words, dropped = text.normalise(row["text"], tokenizer)
-        skipped.characters += dropped
-        if not words:
-            skipped.recordings.append((name, f"found text {row['text']!r}, wanted words"))
+    for each in dataset:
+        row = examine(each, tokenizer, config, to_train, seconds, skipped)
+        if row is None:
             continue
         try:
-            samples = audio.load(source, name)
-        except audio.AudioError as error:
-            skipped.recordings.append((name, str(error)))
+            samples = audio.load(row.source, row.name)
+        except audio.AudioError as error:  # broken behind its header
+            skipped.add(row.name, "no audio", str(error))
             continue
-        labels = text.encode(words, tokenizer)
-        frames, wanted = config.num_frames(len(samples)), text.min_frames(labels)
-        if frames < (wanted if to_train else 1):
-            reason = f"found {len(samples) / SAMPLE_RATE:.2f} s of audio = {frames} frames"
-            skipped.recordings.append((name, f"{reason}, wanted {wanted} for {words!r}"))
+        # A header may promise more than there is.
+        reason = _lack_of_frames(len(samples), row.text, row.labels, config, to_train)
+        if reason:
+            skipped.add(row.name, "too short for its text", reason)
             continue
-        utterances.append(Utterance(name, samples, words, labels))
+        utterances.append(Utterance(row.name, samples, row.text, row.labels))
     return utterances, skipped
 
 

@@ -150,11 +150,13 @@ def test_utterances(
     if settings.data == "audiofolder" and not settings.data_path:
         log(WARNING, "data-path is empty: no central evaluation, clients test on their own speech")
         return []
-    test = corpus.load(settings.data, settings.data_path).test
+    limits = corpus.Limits.of(settings)
+    test = corpus.load(settings.data, settings.data_path, limits).test
     if test is None:
         log(WARNING, "the data has no test half: no central evaluation")
         return []
-    utterances, skipped = prepare(test, tokenizer, model.config, to_train=False)
+    seconds = (settings.min_seconds, settings.max_seconds)
+    utterances, skipped = prepare(test, tokenizer, model.config, to_train=False, seconds=seconds)
     skipped.log("test")
     log(INFO, "central evaluation on %d utterances", len(utterances))
     return utterances

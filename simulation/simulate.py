@@ -43,14 +43,19 @@ def simulate(
         config = run_config(overrides or [])
         config |= {"rounds": rounds} if rounds is not None else {}
         if data is not None:
-            config["data"], config["data-path"] = corpus.named(data)
-        elif config["data-path"]:  # absolute: the run's processes work in a folder of their own
+            config["data"], folder_named = corpus.named(data)
+            config["data-path"] = folder_named or config["data-path"]  # a copy of a named corpus
+        if config["data-path"]:  # absolute: the run's processes work in a folder of their own
             config["data-path"] = str(Path(config["data-path"]).expanduser().resolve())
         settings = Settings.from_run_config(config)
-        speakers = corpus.speakers(corpus.load(settings.data, settings.data_path).train)
-        nodes = len(speakers) if nodes is None else nodes
-        if not 1 <= nodes <= len(speakers):
-            raise SettingsError(f"nodes: found {nodes}, wanted 1 to {len(speakers)} speakers")
+        limits = corpus.Limits.of(settings)
+        train = corpus.load(settings.data, settings.data_path, limits).train
+        speakers = len(corpus.speakers(train))
+        nodes = speakers if nodes is None else nodes
+        whole = settings.partition == "speaker"
+        most, what = (speakers, "speakers") if whole else (len(train), "utterances")
+        if not 1 <= nodes <= most:
+            raise SettingsError(f"nodes: found {nodes}, wanted 1 to {most} {what}")
         named = str(output or settings.output)
         named = named or str(Path("runs") / time.strftime("%Y%m%d-%H%M%S"))
         folder = RunFolder(named, settings.resume)

@@ -1,7 +1,6 @@
 """Shared fixtures: a very small model, its tokenizer, a folder of real audio files."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +9,6 @@ import soundfile
 import torch
 
 from efmodel import EarlyExitConfig, EarlyExitForCTC, text
-
-# Tests stay off the network.
-os.environ |= {
-    "HF_HUB_OFFLINE": "1",
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-}
 
 
 def small_config(**changes) -> EarlyExitConfig:

@@ -7,7 +7,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 from client_app import app
 from client_app.training import exits_loss, learning_rate, progress, proximal_term
-from efmodel import EarlyExitConfig, EarlyExitForCTC, text
+from efmodel import EarlyExitConfig, EarlyExitForCTC, corpus, text
 from efmodel.config import PRESETS
 from efmodel.loss import self_distillation
 from efmodel.payload import describe
@@ -203,6 +203,17 @@ def test_a_partition_trains_on_its_own_speakers_only(whole, tokenizer, folder):
     node = context(run, **{"partition-id": 1, "num-partitions": 4})
     metrics = app(ask(whole, tokenizer, "train"), node).content["metrics"]
     assert metrics["num-examples"] == 11 and metrics["words"] == 2
+
+
+def test_iid_partitions_and_a_limit_of_utterances(whole, tokenizer, folder):
+    run = {"data": "audiofolder", "data-path": str(folder), "local-epochs": 1, "capacities": "full"}
+    rows = len(corpus.load("audiofolder", str(folder)).train)
+    nodes = [{"partition-id": i, "num-partitions": rows} for i in (0, rows - 1)]
+    for node in nodes:  # as many clients as utterances, more than speakers
+        asked = context({**run, "partition": "iid"}, **node)
+        assert app(ask(whole, tokenizer, "train"), asked).content["metrics"]["num-examples"] == 1
+    asked = context({**run, "max-utterances": 5}, **{"partition-id": 1, "num-partitions": 4})
+    assert app(ask(whole, tokenizer, "train"), asked).content["metrics"]["num-examples"] == 5
 
 
 def test_a_node_says_its_tag(whole, tokenizer):

@@ -1,4 +1,4 @@
-"""Simulated clients' capacities and speakers."""
+"""Simulated clients' capacities, speakers and utterances."""
 
 from collections import Counter
 
@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from efmodel.partition import capacity_of, speakers_of
+from efmodel.partition import capacity_of, speakers_of, utterances_of
+from efmodel.settings import Settings, SettingsError
 
 
 @given(st.integers(1, 60), st.integers(1, 6))
@@ -39,3 +40,44 @@ def test_each_speaker_lives_on_one_client(speakers, clients):
     parts = [speakers_of(names, i, clients) for i in range(clients)]
     assert sorted(sum(parts, [])) == names
     assert min(map(len, parts)) >= 1
+
+
+SPEAKERS = st.lists(st.sampled_from("abcdefg"), min_size=1, max_size=80)
+KINDS = ["speaker", "iid", "dirichlet:0.001", "dirichlet:0.5", "dirichlet:1000"]
+
+
+@given(SPEAKERS, st.integers(1, 40), st.sampled_from(KINDS), st.integers(0, 99))
+def test_every_utterance_lives_on_one_client_and_no_client_is_empty(speakers, clients, kind, seed):
+    if clients > (len(set(speakers)) if kind == "speaker" else len(speakers)):
+        with pytest.raises(ValueError, match="num-supernodes: found"):
+            utterances_of(kind, speakers, 0, clients, seed)
+        return
+    parts = [utterances_of(kind, speakers, i, clients, seed) for i in range(clients)]
+    assert sorted(sum(parts, [])) == list(range(len(speakers)))
+    assert min(map(len, parts)) >= 1
+    assert parts == [utterances_of(kind, speakers, i, clients, seed) for i in range(clients)]
+    if kind == "iid":
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_alpha_says_how_mixed_clients_are_and_the_seed_which():
+    speakers = [f"s{i % 10}" for i in range(1000)]
+
+    def speakers_a_client(kind, seed=0):
+        parts = [utterances_of(kind, speakers, i, 10, seed) for i in range(10)]
+        return sum(len({speakers[i] for i in part}) for part in parts) / 10
+
+    assert speakers_a_client("speaker") == 1
+    assert speakers_a_client("dirichlet:0.05") < 5 < speakers_a_client("dirichlet:100")
+    assert speakers_a_client("iid") == 10
+    for kind in ("iid", "dirichlet:0.5"):
+        first, second = (utterances_of(kind, speakers, 0, 10, seed) for seed in (0, 1))
+        assert first != second
+
+
+@pytest.mark.parametrize("kind", ["", "age", "dirichlet", "dirichlet:x", "dirichlet:0", "iid:2"])
+def test_what_is_no_partition_is_refused(kind):
+    with pytest.raises(ValueError, match="partition: found"):
+        utterances_of(kind, ["a"], 0, 1, 0)
+    with pytest.raises(SettingsError, match="partition: found .* wanted speaker, iid"):
+        Settings.from_run_config({"partition": kind})
