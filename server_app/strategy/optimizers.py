@@ -86,13 +86,13 @@ class PartialFedOpt(PartialFedAvg):
         raise NotImplementedError
 
 
-class PartialFedAdam(PartialFedOpt):
-    """v <- beta_2 v + (1 - beta_2) d^2, with Adam's bias correction of eta."""
+class _WithMomentum(PartialFedOpt):
+    """What Adam and Yogi share: both moments are remembered, m by beta_1 and v by beta_2."""
 
     def __init__(
         self,
         owner_exits: Mapping[str, int],
-        eta: float = 1e-1,
+        eta: float,
         beta_1: float = 0.9,
         beta_2: float = 0.99,
         tau: float = 1e-3,
@@ -100,6 +100,13 @@ class PartialFedAdam(PartialFedOpt):
     ) -> None:
         super().__init__(owner_exits, eta, tau, **partial)
         self.beta_1, self.beta_2 = beta_1, beta_2
+
+
+class PartialFedAdam(_WithMomentum):
+    """v <- beta_2 v + (1 - beta_2) d^2, with Adam's bias correction of eta."""
+
+    def __init__(self, owner_exits: Mapping[str, int], eta: float = 1e-1, **partial: Any) -> None:
+        super().__init__(owner_exits, eta, **partial)
 
     def _second_moment(self, v: NDArray, change: NDArray) -> NDArray:
         return np.asarray(self.beta_2 * v + (1 - self.beta_2) * change**2)
@@ -113,20 +120,11 @@ class PartialFedAdam(PartialFedOpt):
         return float(self.eta * np.sqrt(1 - self.beta_2**power) / (1 - self.beta_1**power))
 
 
-class PartialFedYogi(PartialFedOpt):
+class PartialFedYogi(_WithMomentum):
     """v <- v - (1 - beta_2) d^2 sign(v - d^2)."""
 
-    def __init__(
-        self,
-        owner_exits: Mapping[str, int],
-        eta: float = 1e-2,
-        beta_1: float = 0.9,
-        beta_2: float = 0.99,
-        tau: float = 1e-3,
-        **partial: Any,
-    ) -> None:
-        super().__init__(owner_exits, eta, tau, **partial)
-        self.beta_1, self.beta_2 = beta_1, beta_2
+    def __init__(self, owner_exits: Mapping[str, int], eta: float = 1e-2, **partial: Any) -> None:
+        super().__init__(owner_exits, eta, **partial)
 
     def _second_moment(self, v: NDArray, change: NDArray) -> NDArray:
         squared = change**2
