@@ -77,13 +77,14 @@ def measure(model_config: str, settings: Settings, budget: Budget) -> Iterator[C
         If a step fails for another reason than memory or time.
     """
     for exit in range(1, len(json.loads(model_config)["exit_layers"]) + 1):
-        cost = _measured(model_config, settings, exit, budget)
+        cost = measure_exit(model_config, settings, exit, budget)
         yield cost
         if cost.obstacle:
             return
 
 
-def _measured(model_config: str, settings: Settings, exit: int, budget: Budget) -> Cost:
+def measure_exit(model_config: str, settings: Settings, exit: int, budget: Budget) -> Cost:
+    """Return the cost of one exit; see ``measure``."""
     job = {"config": model_config, "settings": asdict(settings), "exit": exit}
     # The app's code may be a copy that only this process's path knows.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
