@@ -1,4 +1,4 @@
-"""The ClientApp: what a node does with a query and with a round of training."""
+"""What a node does with a round of training."""
 
 import resource
 import time
@@ -20,30 +20,18 @@ from client_app.capacity import capacity
 from client_app.mods import frozen_tensors, privacy, wire_format
 from client_app.recordings import recordings
 from client_app.training import train
+from efmodel.cache_folder import cache_folder
 from efmodel.config import EarlyExitConfig
 from efmodel.evaluation import score
-from efmodel.feature_cache import FeatureCache, FrozenFeatures, cache_folder
+from efmodel.feature_cache import FeatureCache, FrozenFeatures
 from efmodel.frozen import FROZEN_KEY, NOTHING, Frozen, parse
 from efmodel.model import EarlyExitForCTC
-from efmodel.payload import blueprint
+from efmodel.payload import CONFIG_KEY, blueprint
 from efmodel.precision import autocast
 from efmodel.settings import Settings
 from efmodel.utterances import Inputs, collate
 
 app = ClientApp(mods=[wire_format, frozen_tensors, privacy])
-
-
-@app.query()
-def query(message: Message, context: Context) -> Message:
-    """Answer the server's first question: how deep can this node train, and what is its name."""
-    settings = Settings.from_run_config(context.run_config)
-    config, _ = blueprint(message.content["config"])
-    answer = ConfigRecord({"capacity": capacity(context, settings, config.num_exits)})
-    if "tag" in context.node_config:
-        answer["tag"] = str(context.node_config["tag"])
-    if "partition-id" in context.node_config:
-        answer["name"] = f"partition {context.node_config['partition-id']}"
-    return Message(RecordDict({"config": answer}), reply_to=message)
 
 
 @app.train()
@@ -117,7 +105,7 @@ def _asked_capacity(
     ValueError
         If that is deeper than this node can train.
     """
-    own = capacity(context, settings, config.num_exits)
+    own = capacity(context, settings, str(request[CONFIG_KEY]))
     asked = int(request.get("capacity", config.num_exits))
     if asked > own:
         raise ValueError(

@@ -13,7 +13,7 @@ from safetensors.numpy import save
 from safetensors.torch import load_file
 from torch import Tensor
 
-from efmodel.feature_cache import cache_folder
+from efmodel.cache_folder import cache_folder
 
 
 def keep(name: str, arrays: ArrayRecord) -> None:

@@ -22,11 +22,6 @@ from efmodel.model import EarlyExitForCTC
 from efmodel.utterances import Utterance, collate
 
 
-def cache_folder() -> Path:
-    """Return what this user's nodes keep: ``$XDG_CACHE_HOME/ef-asr`` or ``~/.cache/ef-asr``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ef-asr"
-
-
 class FeatureCache:
     """Arrays by name in a folder; when all of them together grow too large, other folders go first.
 

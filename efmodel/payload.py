@@ -1,19 +1,25 @@
 """What a message says about the model, so that a device needs no model folder of its own."""
 
 import json
+from typing import TYPE_CHECKING
 
 from flwr.app import ConfigRecord
-from transformers import PreTrainedTokenizerBase
 
-from efmodel import text
-from efmodel.config import EarlyExitConfig
+if TYPE_CHECKING:  # a query is answered without torch and transformers, seconds of imports
+    from transformers import PreTrainedTokenizerBase
+
+    from efmodel.config import EarlyExitConfig
 
 CONFIG_KEY = "model-config"
 TOKENIZER_KEY = "tokenizer"
+CAPACITY_KEY = "capacity"  # in a query's answer, a train message, and a reply that changes it
+CAPACITY_ERROR = "capacity: "  # in the words of a node that can train less than it was asked for
 
 
-def describe(config: EarlyExitConfig, tokenizer: PreTrainedTokenizerBase) -> ConfigRecord:
+def describe(config: "EarlyExitConfig", tokenizer: "PreTrainedTokenizerBase") -> ConfigRecord:
     """Return the model's sizes and tokenizer, as they go into each message's config."""
+    from efmodel import text
+
     return ConfigRecord(
         {
             CONFIG_KEY: config.to_json_string(),
@@ -22,7 +28,10 @@ def describe(config: EarlyExitConfig, tokenizer: PreTrainedTokenizerBase) -> Con
     )
 
 
-def blueprint(record: ConfigRecord) -> tuple[EarlyExitConfig, PreTrainedTokenizerBase]:
+def blueprint(record: ConfigRecord) -> "tuple[EarlyExitConfig, PreTrainedTokenizerBase]":
     """Return the whole model's configuration and the tokenizer that a message describes."""
+    from efmodel import text
+    from efmodel.config import EarlyExitConfig
+
     config = EarlyExitConfig.from_dict(json.loads(str(record[CONFIG_KEY])))
     return config, text.from_json(str(record[TOKENIZER_KEY]))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from efmodel.config import EXIT_LOSSES
+from efmodel.exit_weights import EXIT_WEIGHTS
 from efmodel.partition import PARTITIONS, concentration
 
 
@@ -74,7 +74,7 @@ class Settings:
     lora_rank: int = key(8, "rank of the additions with train=lora", at_least(1))
     cache: bool = key(True, "keep a frozen part's output on the client's disk (~/.cache/ef-asr)")
     cache_mb: int = key(4096, "megabytes that it may take there", at_least(1))
-    exit_loss: str = key("mean", "how the exits' losses become one", one_of(*EXIT_LOSSES))
+    exit_loss: str = key("mean", "how the exits' losses become one", one_of(*EXIT_WEIGHTS))
     distill: float = key(
         0.0,
         "weight of the shallower exits' distance to the deepest one at hand; 0: none",
@@ -210,6 +210,15 @@ class Settings:
     )
     capacities: str = key(
         "uniform", "simulated clients' capacities: uniform, full, or shares such as 0.5,0.3,0.2"
+    )
+    memory_mb: int = key(
+        0,
+        "megabytes that training may take on a device that measures its own capacity; 0: half of "
+        "what is free; a node's own config comes first",
+        at_least(0),
+    )
+    seconds_per_audio_second: float = key(
+        0.0, "seconds that a step may take there per second of audio; 0: any", FROM_ZERO
     )
     output: str = key("", "run folder; empty: a new one under ~/ef-asr-runs")
     resume: str = key("", "run folder to go on with after its last round; empty: start anew")

@@ -28,6 +28,13 @@ def small_config(**changes) -> EarlyExitConfig:
     return EarlyExitConfig(**{**sizes, **changes})
 
 
+@pytest.fixture(autouse=True)
+def disk(tmp_path, monkeypatch):
+    """What nodes keep, in a folder of the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "ef-asr"
+
+
 @pytest.fixture
 def tokenizer():
     return text.tokenizer_from(text.CHARACTERS)

@@ -20,6 +20,7 @@ from flwr.serverapp.strategy import FedAvg
 
 from efmodel import wire
 from efmodel.frozen import FROZEN_KEY, digest
+from efmodel.payload import CAPACITY_ERROR, CAPACITY_KEY
 from server_app.strategy import exit_metrics, norm_bound, validation
 from server_app.strategy.arrays import packed, view
 from server_app.strategy.node import Node
@@ -207,10 +208,14 @@ class PartialFedAvg(FedAvg):
             except validation.BadReplyError as error:
                 self._leave_out(server_round, node.name, str(error))
                 self._holding.pop(node.id, None)  # it may have lost what it was sent
+                if CAPACITY_ERROR in str(error):
+                    self.nodes.forget(node.id)
                 continue
             kept.append(RecordDict({"metrics": metrics}))
             self.report.accepted[node.name] = node.capacity
             self._holding[node.id] = node.capacity
+            if metrics.get(CAPACITY_KEY, node.capacity) != node.capacity:
+                self.nodes.forget(node.id)
             if len(kept) == self._wanted:
                 break
         heard = self.report.accepted.keys() | self.report.failed.keys()

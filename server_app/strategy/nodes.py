@@ -22,7 +22,7 @@ class TooFewNodesError(RuntimeError):
 
 
 class Nodes:
-    """Asks each node once what it can do, and picks cohorts.
+    """Asks each node what it can do, once until that changes, and picks cohorts.
 
     Parameters
     ----------
@@ -70,6 +70,10 @@ class Nodes:
                 log(INFO, "waiting for nodes: found %s", found)
                 last_line = now
             time.sleep(POLL_SECONDS)
+
+    def forget(self, id: int) -> None:
+        """Ask a node again before the next round: its capacity is not what it was."""
+        self.met.pop(id, None)
 
     def _meet(self, grid: Grid, strangers: set[int], config: ConfigRecord) -> dict[int, str]:
         """Query nodes not met yet; return why those that could not answer did not."""

@@ -12,12 +12,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from simulation.bench import aggregate, conformer, frozen, train
+from simulation.bench import aggregate, conformer, device, frozen, train
 from simulation.bench.figure import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "aggregate": aggregate.run,
     "conformer": conformer.run,
+    "device": device.run,
     "frozen": frozen.run,
     "train": train.run,
 }

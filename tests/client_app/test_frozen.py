@@ -27,12 +27,6 @@ def folder(tmp_path_factory):
     return write_folder(tmp_path_factory.mktemp("speech") / "a", rows)
 
 
-@pytest.fixture(autouse=True)
-def disk(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "ef-asr"
-
-
 class Federation:
     """Two real clients, and a PartialFedAvg made from the same run config."""
 

@@ -31,7 +31,7 @@ def change(tokenizer, folder, capacity: int = 2, **run) -> np.ndarray:
     content = RecordDict({"config": request, "arrays": ArrayRecord(start)})
     message = Message(content, dst_node_id=7, message_type="train")
     run = {"local-epochs": 1, **{key.replace("_", "-"): value for key, value in run.items()}}
-    context = Context(1, 7, {"data-path": str(folder)}, RecordDict(), run)
+    context = Context(1, 7, {"data-path": str(folder), "capacity": 3}, RecordDict(), run)
     trained = app(message, context).content["arrays"]
     assert list(trained) == list(start)
     moved = [trained[name].numpy() - start[name].numpy() for name in start]

@@ -1,0 +1,255 @@
+"""Whether this device can take part: each check says what it found, and what to do about it."""
+
+import http.client
+import os
+import shutil
+import socket
+import ssl
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+from cryptography import x509
+from flwr.common.constant import SYSTEM_TIME_TOLERANCE, TIMESTAMP_TOLERANCE
+
+from client_app import memory
+from efmodel.cache_folder import cache_folder
+from efmodel.settings import Settings
+
+TIMEOUT = 10.0  # seconds for the server to answer
+# A SuperLink refuses the signature of a node whose clock is further ahead, or behind, in seconds.
+AHEAD, BEHIND = SYSTEM_TIME_TOLERANCE, TIMESTAMP_TOLERANCE + SYSTEM_TIME_TOLERANCE
+NEEDED_MB = 1000  # Python and torch with the preset tiny at exit 1 and recordings of 30 s
+NEEDED_DISK_MB = 1000  # beside what the cache may take: messages, logs
+EXPIRES_SOON = 14 * 86400.0  # seconds before a certificate's end at which it is time for another
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: what was looked at, what was found, and, if that is wrong, what to do."""
+
+    what: str
+    found: str
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Server:
+    """The SuperLink as this device is told to reach it.
+
+    Attributes
+    ----------
+    host, port : str, int
+        Its address.
+    insecure : bool
+        Whether the SuperNode is started with ``--insecure``.
+    root_certificates : Path, optional
+        What ``--root-certificates`` names; by default the system's.
+    """
+
+    host: str
+    port: int
+    insecure: bool = False
+    root_certificates: Path | None = None
+
+
+def examine(server: Server | None, data_path: str) -> Iterator[Finding]:
+    """Yield what each check finds; those that would only repeat a failure are left out."""
+    if server is not None:
+        yield from examine_server(server)
+    if data_path:
+        yield data(data_path)
+    yield free_memory()
+    yield disk()
+
+
+def examine_server(server: Server) -> Iterator[Finding]:
+    """Yield what is found on the way to the SuperLink: address, TLS, certificate, clock."""
+    where = f"{server.host}:{server.port}"
+    try:
+        socket.create_connection((server.host, server.port), TIMEOUT).close()
+    except socket.gaierror as error:
+        advice = "check the name in --superlink, and this device's DNS"
+        yield Finding("server", f"no address for {server.host} ({error.strerror})", advice)
+        return
+    except OSError as error:
+        advice = (
+            "is the SuperLink running, with --host 0.0.0.0, on this port, and does a firewall let "
+            "this device through?"
+        )
+        yield Finding("server", f"nothing answers at {where} ({error})", advice)
+        return
+    yield Finding("server", f"{where} accepts connections")
+    certificate = served_certificate(server)
+    yield protocol(server, certificate is not None)
+    if certificate is not None:
+        yield validity(certificate)
+        if not server.insecure:
+            yield trust(server)
+    yield clock(server, certificate)
+
+
+def served_certificate(server: Server) -> x509.Certificate | None:
+    """Return the certificate that the server shows, whoever signed it; None if it speaks plain."""
+    try:
+        with (
+            socket.create_connection((server.host, server.port), TIMEOUT) as connection,
+            _trusting_all().wrap_socket(connection, server_hostname=server.host) as wrapped,
+        ):
+            shown = wrapped.getpeercert(binary_form=True)
+    except OSError:  # ssl.SSLError is one, and so is a connection that is closed or never answers
+        return None
+    return x509.load_der_x509_certificate(shown) if shown else None
+
+
+def _trusting_all() -> ssl.SSLContext:
+    """Return a context to look at a certificate with; nothing secret is ever said through it."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def protocol(server: Server, tls: bool) -> Finding:
+    """Compare what the server speaks with what the SuperNode is told to speak."""
+    if server.insecure and tls:
+        return Finding(
+            "protocol",
+            "the server speaks TLS, this SuperNode would speak plain (--insecure)",
+            "start the SuperNode with --root-certificates CA.crt in place of --insecure; as it is, "
+            "it would try again silently for ever",
+        )
+    if not server.insecure and not tls:
+        return Finding(
+            "protocol",
+            "the server speaks plain, this SuperNode would speak TLS",
+            "start the SuperLink with --ssl-certfile, --ssl-keyfile and --ssl-ca-certfile; "
+            "--insecure on both sides is for tests in one room",
+        )
+    return Finding("protocol", "TLS" if tls else "plain, on both sides (--insecure)")
+
+
+def validity(certificate: x509.Certificate) -> Finding:
+    """Compare the certificate's dates with this device's clock."""
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    now = datetime.now(UTC)
+    span = f"valid from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
+    if now < begin:
+        advice = "this device's clock is probably behind: see the clock below; else wait"
+        return Finding("certificate", f"{span}, not yet by this device's clock", advice)
+    if now > end:
+        advice = "make a new certificate on the server and start the SuperLink again"
+        return Finding("certificate", f"{span}, expired by this device's clock", advice)
+    if (end - now).total_seconds() < EXPIRES_SOON:
+        return Finding("certificate", span, "it ends soon: make a new one on the server now")
+    return Finding("certificate", span)
+
+
+def trust(server: Server) -> Finding:
+    """Check the certificate's signature and name as the SuperNode will."""
+    roots = server.root_certificates
+    try:
+        context = ssl.create_default_context(cafile=str(roots) if roots else None)
+    except OSError as error:
+        advice = "copy the CA's certificate (ca.crt, never its key) from the server to this device"
+        return Finding("trust", f"{roots} is no PEM certificate ({error})", advice)
+    try:
+        with (
+            socket.create_connection((server.host, server.port), TIMEOUT) as connection,
+            context.wrap_socket(connection, server_hostname=server.host),
+        ):
+            pass
+    except ssl.SSLCertVerificationError as error:
+        advice = "give --root-certificates the CA that signed the server's certificate"
+        if "mismatch" in error.verify_message or "not valid for" in error.verify_message:
+            advice = f"make a certificate whose names include {server.host}, or use another name"
+        elif "expired" in error.verify_message or "not yet" in error.verify_message:
+            advice = "see the certificate's dates above"
+        return Finding("trust", error.verify_message, advice)
+    except OSError as error:
+        return Finding("trust", f"the handshake failed ({error})", "run this check again")
+    return Finding("trust", f"signed by {roots or 'an authority that the system knows'}")
+
+
+def clock(server: Server, certificate: x509.Certificate | None) -> Finding:
+    """Compare this device's clock with the Date header of the server's answer."""
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=TIMEOUT)
+    if certificate is not None:
+        connection = http.client.HTTPSConnection(
+            server.host, server.port, timeout=TIMEOUT, context=_trusting_all()
+        )
+    try:
+        connection.request("HEAD", "/")
+        date = connection.getresponse().headers["Date"]
+        ahead = time.time() - parsedate_to_datetime(date or "").timestamp()
+    except (OSError, http.client.HTTPException, ValueError):
+        advice = "is that the SuperLink's port? It answers HTTP, with a date"
+        return Finding("clock", "the server's answer has no date to compare with", advice)
+    finally:
+        connection.close()
+    found = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the server's"
+    if ahead > AHEAD - 1 or -ahead > BEHIND / 2:  # a header's date is up to a second old
+        advice = (
+            f"a SuperLink refuses nodes that are {AHEAD} s ahead or {BEHIND} s behind: turn on "
+            "time synchronisation on both (timedatectl set-ntp true)"
+        )
+        return Finding("clock", found, advice)
+    return Finding("clock", found)
+
+
+def data(data_path: str) -> Finding:
+    """Read the data folder as a round will, from headers alone."""
+    from efmodel import census, corpus, text
+    from efmodel.config import preset
+
+    try:
+        found = corpus.audiofolder(Path(data_path).expanduser())
+    except (corpus.DataError, OSError) as error:
+        advice = "a folder with metadata.jsonl: file_name, text, speaker (README, Your recordings)"
+        return Finding("data", str(error), advice)
+    counted = census.take(found.train, text.of_preset("tiny"), preset("tiny"), to_train=True)
+    seconds, skipped = sum(counted.seconds), len(counted.skipped.recordings)
+    decoded_mb = seconds * 16_000 * 4 / 1e6  # float32 at 16 kHz, all of it in memory
+    said = (
+        f"{len(counted.seconds)} utterances, {seconds / 60:.1f} minutes ({decoded_mb:.0f} MB when "
+        f"decoded), {skipped} left out"
+    )
+    if not counted.seconds:
+        return Finding("data", said, "ef-asr data FOLDER says why each is left out")
+    if skipped > len(counted.seconds):
+        return Finding("data", said, "more is left out than used: see ef-asr data FOLDER")
+    return Finding("data", said)
+
+
+def free_memory() -> Finding:
+    """Look at the memory that is free."""
+    free = memory.free_mb()
+    found = f"{free:.0f} MB free"
+    if free < NEEDED_MB:
+        advice = (
+            f"the smallest client wants about {NEEDED_MB} MB: stop other programs, lower "
+            "max-seconds, and see ef-asr capacity"
+        )
+        return Finding("memory", found, advice)
+    return Finding("memory", found)
+
+
+def disk() -> Finding:
+    """Look at the room where caches are kept, and whether they may be."""
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            os.write(file.fileno(), bytes(4096))
+        free = shutil.disk_usage(folder).free / 1e6
+    except OSError as error:
+        advice = "make it writable for this user, or name another in XDG_CACHE_HOME"
+        return Finding("disk", f"cannot write to {folder} ({error.strerror})", advice)
+    found = f"{free:.0f} MB free for {folder}"
+    if free < Settings.cache_mb + NEEDED_DISK_MB:
+        wanted = f"cache-mb may take {Settings.cache_mb}, and {NEEDED_DISK_MB} should stay free"
+        return Finding("disk", found, f"{wanted}: make room, or lower cache-mb in the run config")
+    return Finding("disk", found)

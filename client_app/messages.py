@@ -1,0 +1,76 @@
+"""The ClientApp: what a node does with each kind of message.
+
+Each message may find a new process on a device: what only training needs (torch, transformers) is
+imported when there is something to train.
+"""
+
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from client_app import capacity_store
+from client_app.capacity import (
+    CapacityError,
+    capacity,
+    fall_back,
+    is_simulated,
+    name_of,
+    own_budgets,
+)
+from client_app.memory import is_out_of_memory
+from efmodel.payload import CAPACITY_KEY, CONFIG_KEY
+from efmodel.settings import Settings
+
+SLACK = 1.5  # a round also reads, decodes and tests: what it may take beside its training steps
+
+app = ClientApp()
+
+
+@app.query()
+def query(message: Message, context: Context) -> Message:
+    """Answer the server's first question: how deep can this node train, and what is its name."""
+    settings = Settings.from_run_config(context.run_config)
+    model_config = str(message.content["config"][CONFIG_KEY])
+    answer = ConfigRecord({CAPACITY_KEY: capacity(context, settings, model_config)})
+    if "tag" in context.node_config:
+        answer["tag"] = str(context.node_config["tag"])
+    if "partition-id" in context.node_config:
+        answer["name"] = f"partition {context.node_config['partition-id']}"
+    return Message(RecordDict({"config": answer}), reply_to=message)
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Train; a device for which that was too much trains an exit less from the next round on."""
+    from client_app import client
+
+    if is_simulated(context):
+        return client.app(message, context)
+    settings = own_budgets(context.node_config, Settings.from_run_config(context.run_config))
+    request = next(iter(message.content.config_records.values()))
+    model_config = str(request[CONFIG_KEY])
+    node = (context, settings, model_config)
+    asked = int(request.get(CAPACITY_KEY, capacity(*node)))
+    try:
+        with capacity_store.training(name_of(*node)):
+            reply = client.app(message, context)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        why = f"exit {asked} ran out of memory in a round"
+        raise CapacityError(f"capacity: now {fall_back(*node, asked, why)}, {why}") from error
+    if why := too_slow(reply, settings):
+        reply.content["metrics"][CAPACITY_KEY] = fall_back(*node, asked, why)
+    return reply
+
+
+def too_slow(reply: Message, settings: Settings) -> str:
+    """Return why the round took longer than it may, or nothing."""
+    metrics = reply.content["metrics"]
+    taken = float(metrics["wall-seconds"])
+    if taken > settings.round_timeout:
+        return f"a round took {taken:.0f} s, round-timeout is {settings.round_timeout:g}"
+    each = taken / (float(metrics["seconds"]) * settings.local_epochs)
+    if 0 < SLACK * settings.seconds_per_audio_second < each:
+        allowed = f"{settings.seconds_per_audio_second:g} s and half as much again"
+        return f"a round took {each:.3g} s per second of audio, wanted {allowed} at most"
+    return ""

@@ -1,0 +1,9 @@
+"""Where this user's nodes keep what they need not find out twice."""
+
+import os
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """Return ``$XDG_CACHE_HOME/ef-asr`` or ``~/.cache/ef-asr``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ef-asr"
