@@ -4,9 +4,6 @@ from typing import Any, Literal
 
 from transformers import Wav2Vec2Config
 
-from efmodel.exit_weights import EXIT_WEIGHTS
-
-EXIT_LOSSES = tuple(EXIT_WEIGHTS)
 SAMPLE_RATE = 16_000  # Hz, of every waveform inside the project
 HOP = 160  # samples between mel frames: 10 ms, so 100 mel frames a second
 
