@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -14,6 +13,7 @@ from flwr.common import log
 
 from client_app import memory
 from client_app.measuring import Cost
+from efmodel import whole_file
 from efmodel.cache_folder import cache_folder
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -36,14 +36,7 @@ def path(name: str) -> Path:
 def keep(name: str, found: Found) -> None:
     """Write it down, whole or not at all."""
     record = json.dumps(asdict(found))
-    lines = f"{_digest(record)}\n{record}\n"
-    path(name).parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path(name).parent)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(lines)
-        file.flush()
-        os.fsync(handle)  # a device may lose power the next moment
-    os.replace(temporary, path(name))
+    whole_file.write(path(name), f"{_digest(record)}\n{record}\n".encode())
 
 
 def load(name: str) -> Found | None:

@@ -50,8 +50,7 @@ def train_round(message: Message, context: Context) -> Message:
     model.load_state_dict(tensors)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     frozen = parse(settings.freeze, settings.train, config.num_hidden_layers)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad = not frozen.holds(name)
+    frozen.keep(model)
     inputs = _inputs(model, frozen, request, settings)
 
     with autocast(model.device, settings.precision):

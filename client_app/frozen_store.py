@@ -3,8 +3,6 @@
 There, because each message may find a new process.
 """
 
-import os
-import tempfile
 from pathlib import Path
 
 from flwr.app import ArrayRecord
@@ -13,17 +11,14 @@ from safetensors.numpy import save
 from safetensors.torch import load_file
 from torch import Tensor
 
+from efmodel import whole_file
 from efmodel.cache_folder import cache_folder
 
 
 def keep(name: str, arrays: ArrayRecord) -> None:
     """Write the tensors down, whole or not at all."""
-    path = _path(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.write(save({each: array.numpy() for each, array in arrays.items()}))
-    os.replace(temporary, path)
+    data = save({each: array.numpy() for each, array in arrays.items()})
+    whole_file.write(_path(name), data)
 
 
 def load(name: str) -> dict[str, Tensor]:

@@ -49,7 +49,10 @@ def train(message: Message, context: Context) -> Message:
     request = next(iter(message.content.config_records.values()))
     model_config = str(request[CONFIG_KEY])
     node = (context, settings, model_config)
-    asked = int(request.get(CAPACITY_KEY, capacity(*node)))
+    own = capacity(
+        *node
+    )  # takes in a mark that the last round left, before this one leaves its own
+    asked = int(request.get(CAPACITY_KEY, own))
     try:
         with capacity_store.training(name_of(*node)):
             reply = client.app(message, context)

@@ -52,8 +52,7 @@ def step(config: EarlyExitConfig, settings: Settings, exit: int) -> float:
     message = ArrayRecord(model.state_dict())
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     frozen = parse(settings.freeze, settings.train, config.num_hidden_layers)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad = not frozen.holds(name)
+    frozen.keep(model)
     inputs = collate if frozen.depth == NOTHING else FrozenFeatures(model, frozen.depth, None)
     utterances = longest_batch(settings, config)
     began = 0.0

@@ -1,7 +1,10 @@
 """From a file or its bytes to samples: mono, 16 kHz, float32."""
 
 import io
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -24,11 +27,7 @@ def duration(source: str | Path | bytes, name: str = "") -> float:
     AudioError
         If it is missing, no audio, or empty; the message names ``name`` or the path.
     """
-    shown = name or (str(source) if not isinstance(source, bytes) else "audio bytes")
-    try:
-        info = soundfile.info(io.BytesIO(source) if isinstance(source, bytes) else str(source))
-    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        raise AudioError(f"{shown}: found no readable audio ({error})") from error
+    info, shown = _read(source, name, soundfile.info)
     if info.frames == 0:
         raise AudioError(f"{shown}: found no samples")
     return float(info.duration)
@@ -44,12 +43,8 @@ def load(source: str | Path | bytes, name: str = "") -> Tensor:
     AudioError
         If it is missing, no audio, or empty; the message names ``name`` or the path.
     """
-    shown = name or (str(source) if not isinstance(source, bytes) else "audio bytes")
-    try:
-        file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
-        samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        raise AudioError(f"{shown}: found no readable audio ({error})") from error
+    decode = partial(soundfile.read, dtype="float32", always_2d=True)
+    (samples, rate), shown = _read(source, name, decode)
     mono = torch.from_numpy(np.ascontiguousarray(samples.mean(axis=1)))
     if len(mono) == 0:
         raise AudioError(f"{shown}: found no samples")
@@ -58,3 +53,14 @@ def load(source: str | Path | bytes, name: str = "") -> Tensor:
     if not bool(torch.isfinite(mono).all()):
         raise AudioError(f"{shown}: found samples that are not finite")
     return mono
+
+
+def _read(
+    source: str | Path | bytes, name: str, how: Callable[[io.BytesIO | str], Any]
+) -> tuple[Any, str]:
+    """Return what one of soundfile's functions finds, and what to call the source."""
+    shown = name or (str(source) if not isinstance(source, bytes) else "audio bytes")
+    try:
+        return how(io.BytesIO(source) if isinstance(source, bytes) else str(source)), shown
+    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+        raise AudioError(f"{shown}: found no readable audio ({error})") from error

@@ -43,8 +43,7 @@ class Census:
             lines.append(f"{len(self.skipped.recordings)} skipped: {self.skipped.by_kind()}")
         lines += [f"  {name}: {reason}" for name, reason in self.skipped.recordings[:NAMED]]
         if self.skipped.characters:
-            found = self.skipped.characters.most_common()
-            lines.append("characters dropped: " + ", ".join(f"{c!r} x{n}" for c, n in found))
+            lines.append(f"characters dropped: {self.skipped.dropped()}")
         return lines
 
 

@@ -5,9 +5,9 @@ more than all that is trained behind it: it is computed once. float16, memory-ma
 """
 
 import hashlib
+import io
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from flwr.common import NDArray
 from torch import Tensor
 
+from efmodel import whole_file
 from efmodel.frozen import FrozenOutput
 from efmodel.model import EarlyExitForCTC
 from efmodel.utterances import Utterance, collate
@@ -55,10 +56,9 @@ class FeatureCache:
             self._make_room(array.nbytes)
         if self.bytes + array.nbytes > self.limit:
             return
-        handle, temporary = tempfile.mkstemp(dir=self.folder)  # whole or not at all
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, array)
-        os.replace(temporary, self.folder / f"{name}.npy")
+        file = io.BytesIO()
+        np.save(file, array)
+        whole_file.write(self.folder / f"{name}.npy", file.getvalue())
         self.bytes += array.nbytes
 
     def _make_room(self, wanted: int) -> None:

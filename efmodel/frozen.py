@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from flwr.app import Array
-from torch import Tensor
+from torch import Tensor, nn
 
 NOTHING, FRONTEND = -1, 0  # depths below layer 1
 FROZEN_KEY = "frozen"  # in a message's config: under what name a node keeps the frozen tensors
@@ -47,6 +47,11 @@ class Frozen:
         if self.only_added:
             return ".lora_" not in name or self._in_depth(name)
         return self._in_depth(name)
+
+    def keep(self, model: nn.Module) -> None:
+        """Let no gradient reach what is never trained."""
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad = not self.holds(name)
 
     def _in_depth(self, name: str) -> bool:
         if name.startswith("feature_extractor."):
@@ -104,11 +109,6 @@ def _depth(freeze: str, num_layers: int) -> int:
         wanted = f"wanted nothing, frontend, or layers:1 to layers:{num_layers}"
         raise ValueError(f"freeze: found {freeze!r}, {wanted}")
     return int(number)
-
-
-def names(all_names: Iterable[str], frozen: Frozen) -> set[str]:
-    """Return those of the names that are never trained."""
-    return {name for name in all_names if frozen.holds(name)}
 
 
 def digest(arrays: Mapping[str, Array], frozen_names: Iterable[str]) -> str:

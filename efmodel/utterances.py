@@ -54,6 +54,10 @@ class Skipped:
         """Say how many were left out for each kind of reason."""
         return ", ".join(f"{kind} x{n}" for kind, n in self.kinds.most_common())
 
+    def dropped(self) -> str:
+        """Say how often each character was dropped."""
+        return ", ".join(f"{c!r} x{n}" for c, n in self.characters.most_common())
+
     def log(self, where: str) -> None:
         """Name the first recordings left out, count all, and list the characters dropped."""
         for name, reason in self.recordings[:NAMED]:
@@ -61,8 +65,7 @@ class Skipped:
         if len(self.recordings) > NAMED:
             log(WARNING, "%s: skipped %d in all: %s", where, len(self.recordings), self.by_kind())
         if self.characters:
-            found = ", ".join(f"{c!r} x{n}" for c, n in self.characters.most_common())
-            log(INFO, "%s: characters outside the vocabulary, dropped: %s", where, found)
+            log(INFO, "%s: characters outside the vocabulary, dropped: %s", where, self.dropped())
 
 
 @dataclass(frozen=True)

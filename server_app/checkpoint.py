@@ -8,7 +8,6 @@ for nothing. No random state needs keeping: cohorts and clients draw from the se
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from logging import WARNING
 from pathlib import Path
@@ -18,6 +17,7 @@ from flwr.common import NDArray, log
 from safetensors import safe_open
 from safetensors.numpy import load, save
 
+from efmodel import whole_file
 from server_app.strategy.node import Node
 
 
@@ -62,9 +62,9 @@ class Checkpoints:
         }
         data = save(tensors, metadata={"about": json.dumps(about)})
         path = self.folder / f"round-{checkpoint.round:05d}.safetensors"
-        _write(path, data)
+        whole_file.write(path, data)
         digest = f"{hashlib.sha256(data).hexdigest()}  {path.name}\n"
-        _write(path.with_suffix(".sha256"), digest.encode())
+        whole_file.write(path.with_suffix(".sha256"), digest.encode())
         self._prune()
 
     def latest(self) -> Checkpoint | None:
@@ -95,21 +95,8 @@ class Checkpoints:
             if path != best:
                 path.with_suffix(".sha256").unlink(missing_ok=True)
                 path.unlink()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file so that after a crash it is there whole, or not there."""
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the name too
-    finally:
-        os.close(folder)
+        for abandoned in self.folder.glob(f"*{whole_file.PART}"):  # by a run that was killed
+            abandoned.unlink()
 
 
 def _is_whole(path: Path, data: bytes) -> bool:

@@ -29,8 +29,7 @@ def run() -> list[Figure]:
     torch.manual_seed(0)
     model = EarlyExitForCTC(preset("wav2vec2-base", vocab_size=30, pad_token_id=0).cut(1))
     frozen = parse("frontend", "all", model.config.num_hidden_layers)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad = not frozen.holds(name)
+    frozen.keep(model)
     noise = torch.randn(UTTERANCES, SECONDS * SAMPLE_RATE)
     speech = [Utterance(str(i), samples, "abc", [4, 5, 6]) for i, samples in enumerate(noise)]
     settings = Settings(local_epochs=1, speed_perturbation=0.0, batch_seconds=20.0)
