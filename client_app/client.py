@@ -116,5 +116,6 @@ def _asked_capacity(
 
 def _seed(context: Context, settings: Settings, server_round: int) -> int:
     """Return a seed of its own for each node and round, the same whenever the run is repeated."""
-    node = context.node_config.get("partition-id", context.node_id)
+    named = context.node_config
+    node = named.get("partition-id", named.get("name", context.node_id))
     return zlib.crc32(f"{settings.seed} {node} {server_round}".encode())

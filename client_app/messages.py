@@ -31,10 +31,10 @@ def query(message: Message, context: Context) -> Message:
     settings = Settings.from_run_config(context.run_config)
     model_config = str(message.content["config"][CONFIG_KEY])
     answer = ConfigRecord({CAPACITY_KEY: capacity(context, settings, model_config)})
-    if "tag" in context.node_config:
-        answer["tag"] = str(context.node_config["tag"])
-    if "partition-id" in context.node_config:
-        answer["name"] = f"partition {context.node_config['partition-id']}"
+    node = context.node_config
+    answer.update({key: str(node[key]) for key in ("name", "tag") if key in node})
+    if "partition-id" in node:
+        answer["name"] = f"partition {node['partition-id']}"
     return Message(RecordDict({"config": answer}), reply_to=message)
 
 

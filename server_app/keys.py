@@ -1,71 +1,124 @@
-"""``ef-asr keys``: a certificate authority, the SuperLink's certificate, a key pair per device."""
+"""Keys: a certificate authority, the SuperLink's certificate, and a key pair per device."""
 
 import os
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 CA_DAYS, SERVER_DAYS = 3650, 365  # how long certificates hold
 
+Key = ec.EllipticCurvePrivateKey
 
-def keys(
-    folder: Annotated[Path, typer.Argument(help="Where keys are kept; what is there stays.")],
-    name: Annotated[list[str], typer.Option(help="A DNS name or address of the SuperLink.")],
-    device: Annotated[list[str] | None, typer.Option(help="A device's name; repeatable.")] = None,
-) -> None:
-    """Make what TLS and node authentication need; print how to register each device."""
+
+class KeysError(ValueError):
+    """Keys that cannot be made as asked."""
+
+
+def make_keys(
+    folder: Path, names: list[str], devices: list[str], renew: bool = False
+) -> list[Path]:
+    """Make what TLS and node authentication need, and return what was written.
+
+    What is there stays, so that a device can be added later; ``renew`` makes the server's
+    certificate and the named devices' pairs anew (the authority stays: devices know it).
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``ca.crt`` and ``ca.key``, ``server.pem`` and ``server.key``, and for each device its
+        private key NAME and its public one NAME.pub. Private keys are readable by their owner only.
+    names : list of str
+        DNS names and addresses by which devices reach the SuperLink; none: no server certificate.
+    devices : list of str
+        Names of devices.
+
+    Raises
+    ------
+    KeysError
+        If a device has the name of another file, or a path for a name.
+    """
+    for device in devices:
+        if device in ("ca", "server", "") or Path(device).name != device or "." in device:
+            raise KeysError(f"device: found {device!r}, wanted a name of its own without dots")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    written: list[Path] = []
     if not (folder / "ca.key").exists():
         own = ec.generate_private_key(ec.SECP384R1())
-        _write(folder / "ca.crt", _certificate("EF-ASR CA", own, None, own, []))
-        _write_key(folder / "ca.key", own, form.PrivateFormat.PKCS8)
-    authority = form.load_pem_private_key((folder / "ca.key").read_bytes(), None)
-    issuer = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
-    assert isinstance(authority, ec.EllipticCurvePrivateKey)
-    if not (folder / "server.key").exists():
-        server = ec.generate_private_key(ec.SECP384R1())
-        _write(folder / "server.pem", _certificate(name[0], server, issuer, authority, name))
-        _write_key(folder / "server.key", server, form.PrivateFormat.PKCS8)
-    for each in device or []:
-        if not (folder / each).exists():
-            pair = ec.generate_private_key(ec.SECP384R1())
-            public = pair.public_key()
-            line = public.public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
-            _write(folder / f"{each}.pub", line + b"\n")
-            _write_key(folder / each, pair, form.PrivateFormat.OpenSSH)
-        print(f"flwr supernode register {folder / each}.pub")
+        written += _write_pair(folder / "ca.key", own, folder / "ca.crt", _authority(own))
+    if names and (renew or not (folder / "server.key").exists()):
+        authority = form.load_pem_private_key((folder / "ca.key").read_bytes(), None)
+        assert isinstance(authority, Key)
+        issuer = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
+        own = ec.generate_private_key(ec.SECP384R1())
+        certificate = _server(names, own, issuer, authority)
+        written += _write_pair(folder / "server.key", own, folder / "server.pem", certificate)
+    for device in devices:
+        if renew or not (folder / device).exists():
+            own = ec.generate_private_key(ec.SECP384R1())
+            public = own.public_key()
+            line = public.public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH) + b"\n"
+            written += _write_pair(folder / device, own, folder / f"{device}.pub", line)
+    return written
+
+
+def _authority(own: Key) -> bytes:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "EF-ASR authority")])
+    return _sign(
+        _certificate(name, name, own, CA_DAYS, own.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True),
+        own,
+    )
+
+
+def _server(names: list[str], own: Key, issuer: x509.Certificate, authority: Key) -> bytes:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
+    purpose = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+    alternatives = x509.SubjectAlternativeName([_general(each) for each in names])
+    return _sign(
+        _certificate(issuer.subject, name, own, SERVER_DAYS, authority.public_key())
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(purpose, critical=False)
+        .add_extension(alternatives, critical=False),
+        authority,
+    )
 
 
 def _certificate(
-    subject: str,
-    key: ec.EllipticCurvePrivateKey,
-    issuer: x509.Certificate | None,
-    signer: ec.EllipticCurvePrivateKey,
-    names: list[str],
-) -> bytes:
-    """Return a PEM certificate, the authority's own where there is no ``issuer``."""
-    called = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
-    now = datetime.now(UTC) - timedelta(hours=1)  # a device's clock may be slow
-    days = SERVER_DAYS if issuer else CA_DAYS
-    builder = (
-        x509.CertificateBuilder(issuer.subject if issuer else called, called)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now)
-        .not_valid_after(now + timedelta(days=days))
-        .add_extension(x509.BasicConstraints(issuer is None, None), critical=True)
+    issuer: x509.Name, subject: x509.Name, own: Key, days: int, signer: ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
+    begin = datetime.now(UTC) - timedelta(hours=1)  # a device's clock may be slow
+    return (
+        x509.CertificateBuilder(issuer, subject, own.public_key(), x509.random_serial_number())
+        .not_valid_before(begin)
+        .not_valid_after(begin + timedelta(days=days))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(own.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer), critical=False)
     )
-    if names:
-        alternatives = x509.SubjectAlternativeName([_general(each) for each in names])
-        builder = builder.add_extension(alternatives, critical=False)
+
+
+def _usage(signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _sign(builder: x509.CertificateBuilder, signer: Key) -> bytes:
     return builder.sign(signer, hashes.SHA384()).public_bytes(form.Encoding.PEM)
 
 
@@ -76,10 +129,12 @@ def _general(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
-def _write_key(path: Path, key: ec.EllipticCurvePrivateKey, kind: form.PrivateFormat) -> None:
-    _write(path, key.private_bytes(form.Encoding.PEM, kind, form.NoEncryption()), 0o600)
-
-
-def _write(path: Path, content: bytes, mode: int = 0o644) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(content)
+def _write_pair(private: Path, key: Key, public: Path, content: bytes) -> list[Path]:
+    """Write a private key, which nobody else may ever have read, and what the world may see."""
+    device = public.suffix == ".pub"  # a SuperNode reads OpenSSH's form, a SuperLink PKCS #8
+    kind = form.PrivateFormat.OpenSSH if device else form.PrivateFormat.PKCS8
+    private.unlink(missing_ok=True)
+    with os.fdopen(os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(key.private_bytes(form.Encoding.PEM, kind, form.NoEncryption()))
+    public.write_bytes(content)
+    return [private, public]

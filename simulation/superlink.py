@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -107,30 +108,31 @@ class LocalSuperLink:
         )
 
     def stop(self) -> None:
-        """Stop the SuperLink and all it started.
-
-        Its superexec leads a session of its own and Ray many processes, so the family is asked for
-        while its members still know their parents.
-        """
+        """Stop the SuperLink and all it started."""
         if self.process is not None:
-            family: list[psutil.Process] = []
-            with suppress(psutil.NoSuchProcess):
-                family = psutil.Process(self.process.pid).children(recursive=True)
-            self.process.terminate()
-            for member in family:
-                with suppress(psutil.NoSuchProcess):
-                    member.terminate()
-            _, alive = psutil.wait_procs(family, STOP_SECONDS)
-            for member in alive:
-                with suppress(psutil.NoSuchProcess):
-                    member.kill()
-            try:
-                self.process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+            stop_family(self.process)
             self.process = None
         shutil.rmtree(self.home, ignore_errors=True)
+
+
+def stop_family(process: subprocess.Popen[bytes], patience: float = STOP_SECONDS) -> None:
+    """Stop a process and all it started; kill what is still there after so many seconds.
+
+    A superexec leads a session of its own and Ray many processes, so the family is asked for while
+    its members still know their parents.
+    """
+    family: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(process.pid)
+        family = [parent, *parent.children(recursive=True)]
+    for member in family:
+        with suppress(psutil.NoSuchProcess):
+            member.send_signal(signal.SIGTERM if patience else signal.SIGKILL)
+    _, alive = psutil.wait_procs(family, patience)
+    for member in alive:
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
+    process.wait()
 
 
 def run_id_in(output: str) -> str | None:

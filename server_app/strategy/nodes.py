@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from logging import INFO, WARNING
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
@@ -89,13 +90,18 @@ class Nodes:
             asked = {m.metadata.message_id: m.metadata.dst_node_id for m in messages}
             id = asked.get(reply.metadata.reply_to_message_id, reply.metadata.src_node_id)
             try:
-                self.met[id] = self._read(id, reply)
+                self.met[id] = self._unlike_others(self._read(id, reply))
                 del failed[id]
             except (ValueError, KeyError) as error:
                 failed[id] = str(error)
         for id, reason in failed.items():
             log(WARNING, "node %d left out, its query failed: %s", id, reason)
         return failed
+
+    def _unlike_others(self, node: Node) -> Node:
+        """Tell a node from another that has the same name: devices name themselves."""
+        others = {other.name for other in self.met.values() if other.id != node.id}
+        return replace(node, name=f"{node.name} ({node.id})") if node.name in others else node
 
     def _read(self, id: int, reply: Message) -> Node:
         if reply.has_error():

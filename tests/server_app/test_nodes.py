@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from flwr.app import ConfigRecord
+from flwr.app import ConfigRecord, Message, RecordDict
 
 from server_app.strategy import PartialFedAvg
 from server_app.strategy.node import Node
@@ -103,3 +103,13 @@ def test_over_sampling_makes_up_for_those_that_fail():
     )
     strategy.aggregate_train(1, replies)
     assert len(strategy.report.accepted) == 5 and not strategy.report.spare
+
+
+def test_two_nodes_that_call_themselves_the_same_both_take_part():
+    def named_alike(message: Message) -> Message:
+        answer = ConfigRecord({"capacity": message.metadata.dst_node_id, "name": "pi"})
+        return Message(RecordDict({"config": answer}), reply_to=message)
+
+    found = sampled(PartialFedAvg(OWNERS), {1: 1, 2: 2}, grid=LocalGrid(named_alike, [1, 2]))
+    assert sorted(found.values()) == [1, 2]
+    assert "pi" in found and found.keys() & {"pi (1)", "pi (2)"}

@@ -1,0 +1,206 @@
+"""A federation of real programs on loopback: TLS, node authentication, a database."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+import httpx
+
+from server_app.keys import make_keys
+from simulation.superlink import OFFLINE, app_folder, run_id_in, stop_family
+
+PROGRAMS = Path(sys.executable).parent
+CONNECTION = "deployment"  # what Flower's config.toml calls this SuperLink
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def wait_until(holds: Callable[[], bool], seconds: float, what: str) -> None:
+    """Look twice a second until it holds; fail, saying what did not happen, after so long."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        time.sleep(0.5)
+
+
+class Program:
+    """A process with a log, in a session of its own."""
+
+    def __init__(self, command: list[str], log: Path, environment: dict[str, str]) -> None:
+        self.path = log
+        with log.open("ab") as file:
+            self.process = subprocess.Popen(
+                [str(PROGRAMS / command[0]), *command[1:]],
+                env=environment, stdout=file, stderr=file, start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def log(self) -> str:
+        """All that it said so far."""
+        return self.path.read_text(encoding="utf-8", errors="replace")
+
+    def says(self, words: str, seconds: float) -> None:
+        """Wait until its log has the words."""
+        wait_until(lambda: words in self.log, seconds, f"{words!r} in\n{self.log[-3000:]}")
+
+    def kill(self) -> None:
+        """End it and all it started with SIGKILL, as a loss of power would."""
+        stop_family(self.process, patience=0)
+
+    def stop(self) -> None:
+        """Ask it to end, with all it started."""
+        stop_family(self.process)
+
+
+class Deployment:
+    """A SuperLink and its SuperNodes; on leaving, all of them are stopped.
+
+    Parameters
+    ----------
+    folder : Path
+        Where keys, logs, databases, caches and the run are.
+    names : list of str
+        Devices that get a key pair.
+    isolation : str
+        "process": the server app runs under a superexec of its own, and outlives the SuperLink.
+    """
+
+    def __init__(self, folder: Path, names: list[str], isolation: str = "subprocess") -> None:
+        self.folder, self.isolation = folder, isolation
+        self.keys = folder / "keys"
+        self.run_folder = folder / "run"
+        make_keys(self.keys, ["localhost", "127.0.0.1"], names)
+        self.port = free_port()
+        self.home = folder / "home"
+        self.home.mkdir()
+        (self.home / "config.toml").write_text(
+            f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\n'
+            f'address = "127.0.0.1:{self.port}"\nroot-certificates = "{self.keys / "ca.crt"}"\n'
+        )
+        self.programs: list[Program] = []
+
+    def __enter__(self) -> "Deployment":
+        self.superlink = self.start_superlink()
+        if self.isolation == "process":
+            command = ["flower-superexec", "--runtime-api-address", f"127.0.0.1:{self.port}"]
+            command += ["--root-certificates", str(self.keys / "ca.crt")]
+            self.start(command, "superexec", self.home)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for program in reversed(self.programs):
+            program.stop()
+
+    def environment(self, home: Path, **changes: str) -> dict[str, str]:
+        """Return a program's environment: its own state and cache, one thread, no network."""
+        path = os.pathsep.join([str(PROGRAMS), os.environ.get("PATH", "")])
+        own = {"FLWR_HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "PATH": path}
+        return {**os.environ, **OFFLINE, "OMP_NUM_THREADS": "1", **own, **changes}
+
+    def start(self, command: list[str], name: str, home: Path, **changes: str) -> Program:
+        """Start a program; what it says goes to ``name``.log."""
+        log = self.folder / f"{name}.log"
+        program = Program(command, log, self.environment(home, **changes))
+        self.programs.append(program)
+        return program
+
+    def start_superlink(self) -> Program:
+        """Start the SuperLink, and wait until it answers."""
+        keys = self.keys
+        command = ["flower-superlink", "--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--ssl-certfile", str(keys / "server.pem"), "--ssl-keyfile"]
+        command += [str(keys / "server.key"), "--ssl-ca-certfile", str(keys / "ca.crt")]
+        command += ["--enable-supernode-auth", "--database", str(self.folder / "state.db")]
+        command += ["--isolation", self.isolation, "--disable-runtime-dependency-installation"]
+        superlink = self.start(command, "superlink", self.home)
+        wait_until(self._answers, 60, f"an answer of the SuperLink\n{superlink.log}")
+        return superlink
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"https://127.0.0.1:{self.port}/health", verify=False).is_success
+        except httpx.HTTPError:
+            return False
+
+    def flwr(self, *arguments: str) -> str:
+        """Run a ``flwr`` command and return what it printed."""
+        done = subprocess.run(
+            [str(PROGRAMS / "flwr"), *arguments],
+            env=self.environment(self.home), capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        return done.stdout + done.stderr
+
+    def register(self, name: str) -> int:
+        """Let a device take part; return the id that it has from now on."""
+        said = self.flwr(
+            "supernode", "register", str(self.keys / f"{name}.pub"), "--format", "json"
+        )
+        return int(json.loads(said[said.index("{") :])["node-id"])
+
+    def start_node(
+        self, name: str, config: str, port: int | None = None, tls: bool = True,
+        key: str = "", authority: Path | None = None, **changes: str,
+    ) -> Program:  # fmt: skip
+        """Start a SuperNode; by default with its own key and the right authority."""
+        home = self.folder / f"node-{name}"
+        home.mkdir(exist_ok=True)
+        command = ["flower-supernode", "--superlink", f"127.0.0.1:{port or self.port}"]
+        command += ["--port", str(free_port()), "--node-config", f'name="{name}" {config}']
+        if tls:
+            command += ["--root-certificates", str(authority or self.keys / "ca.crt")]
+        else:
+            command += ["--insecure"]
+        if key != "none":
+            command += ["--auth-supernode-private-key", str(self.keys / (key or name))]
+        return self.start(command, f"node-{name}", home, **changes)
+
+    def run(self, app: Path | None = None, **keys: str | float) -> str:
+        """Start a run, whose keys are written with ``_`` for ``-``; return its id."""
+        config = {
+            "output": str(self.run_folder),
+            **{k.replace("_", "-"): v for k, v in keys.items()},
+        }
+        said = self.flwr(
+            "run", str(app or app_folder(self.folder)), CONNECTION,
+            "--run-config", " ".join(f"{key}={json.dumps(value)}" for key, value in config.items()),
+        )  # fmt: skip
+        run_id = run_id_in(said)
+        assert run_id, said
+        return run_id
+
+    def status(self, run_id: str) -> str:
+        """Return the run's status, such as ``finished:completed``."""
+        said = self.flwr("ls", "--run-id", run_id, "--format", "json")
+        return str(json.loads(said[said.index("{") :])["runs"][0]["status"])
+
+    def rounds(self) -> list[dict]:
+        """Return the rounds that were written down so far."""
+        metrics = self.run_folder / "metrics.jsonl"
+        lines = metrics.read_text().splitlines() if metrics.exists() else []
+        return [json.loads(line) for line in lines]
+
+    def finish(self, run_id: str, seconds: float) -> str:
+        """Wait until the run has ended, and return its status."""
+        deadline = time.monotonic() + seconds
+        while not (status := self.status(run_id)).startswith("finished"):
+            assert time.monotonic() < deadline, (
+                f"{status} after {seconds:.0f} s\n{self.superlink.log[-3000:]}"
+            )
+            time.sleep(2)
+        return status

@@ -1,0 +1,70 @@
+"""A relay between a SuperNode and the SuperLink: it counts, delays, stalls, and can be cut."""
+
+import random
+import socket
+import threading
+import time
+from contextlib import suppress
+
+CHUNK = 16_384  # bytes forwarded at a time
+RETRANSMISSION = 1.0  # seconds that a lost packet holds up all that comes behind it
+
+
+class Relay:
+    """Listens on a port of its own and passes every connection on to ``target``, as it is.
+
+    Parameters
+    ----------
+    target : int
+        The SuperLink's port on this machine.
+    delay : float
+        Seconds that each chunk is under way.
+    loss : float
+        Share of chunks that are lost once and sent again, ``RETRANSMISSION`` later.
+    """
+
+    def __init__(self, target: int, delay: float = 0.0, loss: float = 0.0) -> None:
+        self.target, self.delay, self.loss = target, delay, loss
+        self.down = self.up = 0  # bytes so far
+        self.cut = threading.Event()  # while set nothing passes, as with a cable pulled
+        self._chance = random.Random(0)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more connections; those there end with their programs."""
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                threading.Thread(target=self._connect, args=(near,), daemon=True).start()
+
+    def _connect(self, near: socket.socket) -> None:
+        try:
+            far = socket.create_connection(("127.0.0.1", self.target))
+        except OSError:
+            near.close()
+            return
+        threading.Thread(target=self._pump, args=(near, far, False), daemon=True).start()
+        self._pump(far, near, True)
+
+    def _pump(self, source: socket.socket, sink: socket.socket, down: bool) -> None:
+        with suppress(OSError):
+            while chunk := source.recv(CHUNK):
+                time.sleep(self.delay)
+                if self._chance.random() < self.loss:
+                    time.sleep(RETRANSMISSION)
+                while self.cut.is_set():
+                    time.sleep(0.1)
+                if down:
+                    self.down += len(chunk)
+                else:
+                    self.up += len(chunk)
+                sink.sendall(chunk)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()

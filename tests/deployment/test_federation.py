@@ -1,0 +1,73 @@
+"""Three devices of capacity 1, 2, 3 and a server: real programs, TLS, keys, a database."""
+
+import numpy as np
+from flwr.app import Context, Message, RecordDict
+
+import client_app
+from efmodel import EarlyExitForCTC
+from efmodel.settings import Settings
+from server_app.server import federate
+from simulation.local_grid import LocalGrid
+from tests.deployment.deployment import Deployment
+from tests.deployment.relay import Relay
+from tests.deployment.speech import device_folders
+
+CAPACITIES = {"kitchen": 1, "car": 2, "server-room": 3}
+KEYS = {
+    "rounds": 3, "min_nodes": 3, "min_train_nodes": 3, "fraction_train": 1.0, "local_epochs": 1,
+    "data": "audiofolder", "data_path": "", "batch_seconds": 6.0,
+}  # fmt: skip
+# What a message carries beside its tensors, whatever the capacity: names, the tokenizer, the app
+# itself once; and each query and heartbeat has its headers.
+BESIDE = 1_200_000
+
+
+def test_the_model_is_what_one_process_computes_and_each_node_gets_its_prefix(tmp_path):
+    speech = device_folders(tmp_path, list(CAPACITIES), utterances=12)
+    with Deployment(tmp_path, list(CAPACITIES)) as deployment:
+        ids = {name: deployment.register(name) for name in CAPACITIES}
+        relays = {name: Relay(deployment.port) for name in CAPACITIES}
+        for name, capacity in CAPACITIES.items():
+            config = f'capacity={capacity} data-path="{speech[name]}"'
+            deployment.start_node(name, config, port=relays[name].port)
+        run_id = deployment.run(**KEYS)
+        assert deployment.finish(run_id, 400) == "finished:completed"
+        rounds = deployment.rounds()
+    assert [record["answered"] for record in rounds] == [3, 3, 3]
+    assert rounds[0]["capacities"] == CAPACITIES
+    trained = EarlyExitForCTC.from_pretrained(deployment.run_folder / "model")
+
+    owners = trained.owner_exits()
+    sizes = {name: 4 * tensor.numel() for name, tensor in trained.state_dict().items()}
+    for name, capacity in CAPACITIES.items():
+        prefix = sum(size for tensor, size in sizes.items() if owners[tensor] <= capacity)
+        got = relays[name].down
+        relays[name].close()
+        assert 3 * prefix <= got <= 3 * prefix + BESIDE, (name, prefix, got)
+
+    alone = one_process(tmp_path / "alone", ids, speech)
+    for name, tensor in alone.items():
+        np.testing.assert_allclose(
+            trained.state_dict()[name].numpy(), tensor.numpy(), atol=1e-4, err_msg=name
+        )
+
+
+def one_process(folder, ids, speech):
+    """Compute the same rounds here: the same two apps, no network and no other process."""
+    config = {key.replace("_", "-"): value for key, value in KEYS.items()}
+    run_config = {**config, "output": str(folder)}
+    devices = {
+        ids[name]: Context(
+            run_id=1, node_id=ids[name], state=RecordDict(), run_config=run_config,
+            node_config={"name": name, "capacity": capacity, "data-path": str(speech[name])},
+        )
+        for name, capacity in CAPACITIES.items()
+    }  # fmt: skip
+
+    def play(message: Message) -> Message:
+        return client_app.app(message, devices[message.metadata.dst_node_id])
+
+    server = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=run_config)
+    run = federate(LocalGrid(play, devices), server)
+    assert Settings.from_run_config(run_config).rounds == len(list(run.metrics.open()))
+    return EarlyExitForCTC.from_pretrained(run.model).state_dict()
