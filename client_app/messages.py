@@ -17,7 +17,7 @@ from client_app.capacity import (
     own_budgets,
 )
 from client_app.memory import is_out_of_memory
-from efmodel.payload import CAPACITY_KEY, CONFIG_KEY
+from efmodel.payload import CAPACITY_KEY, CONFIG_KEY, VERSION_KEY, installed_version
 from efmodel.settings import Settings
 
 SLACK = 1.5  # a round also reads, decodes and tests: what it may take beside its training steps
@@ -28,6 +28,7 @@ app = ClientApp()
 @app.query()
 def query(message: Message, context: Context) -> Message:
     """Answer the server's first question: how deep can this node train, and what is its name."""
+    demand_same_version(message.content["config"])
     settings = Settings.from_run_config(context.run_config)
     model_config = str(message.content["config"][CONFIG_KEY])
     answer = ConfigRecord({CAPACITY_KEY: capacity(context, settings, model_config)})
@@ -36,6 +37,22 @@ def query(message: Message, context: Context) -> Message:
     if "partition-id" in node:
         answer["name"] = f"partition {node['partition-id']}"
     return Message(RecordDict({"config": answer}), reply_to=message)
+
+
+def demand_same_version(request: ConfigRecord) -> None:
+    """Make sure that this node's environment was made for the app that the server sends.
+
+    Raises
+    ------
+    RuntimeError
+        If both environments hold ef-asr, and not the same version.
+    """
+    own, wanted = installed_version(), str(request.get(VERSION_KEY, ""))
+    if own and wanted and own != wanted:
+        raise RuntimeError(
+            f"ef-asr: found {own} installed on this node, wanted {wanted} as on the server: "
+            "install that, and start the SuperNode again"
+        )
 
 
 @app.train()

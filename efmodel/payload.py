@@ -1,6 +1,7 @@
 """What a message says about the model, so that a device needs no model folder of its own."""
 
 import json
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from flwr.app import ConfigRecord
@@ -10,6 +11,7 @@ if TYPE_CHECKING:  # a query is answered without torch and transformers, seconds
 
     from efmodel.config import EarlyExitConfig
 
+VERSION_KEY = "ef-asr"
 CONFIG_KEY = "model-config"
 TOKENIZER_KEY = "tokenizer"
 CAPACITY_KEY = "capacity"  # in a query's answer, a train message, and a reply that changes it
@@ -17,15 +19,27 @@ CAPACITY_ERROR = "capacity: "  # in the words of a node that can train less than
 
 
 def describe(config: "EarlyExitConfig", tokenizer: "PreTrainedTokenizerBase") -> ConfigRecord:
-    """Return the model's sizes and tokenizer, as they go into each message's config."""
+    """Return the model's sizes, its tokenizer and our version: every message's config."""
     from efmodel import text
 
     return ConfigRecord(
         {
+            VERSION_KEY: installed_version(),
             CONFIG_KEY: config.to_json_string(),
             TOKENIZER_KEY: text.to_json(tokenizer),
         }
     )
+
+
+def installed_version() -> str:
+    """Return the version of ef-asr in this environment, or nothing: it may hold just what it needs.
+
+    The app itself comes with each run; what it imports beside itself does not.
+    """
+    try:
+        return version("ef-asr")
+    except PackageNotFoundError:
+        return ""
 
 
 def blueprint(record: ConfigRecord) -> "tuple[EarlyExitConfig, PreTrainedTokenizerBase]":

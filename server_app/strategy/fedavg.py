@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from logging import INFO, WARNING
 from typing import Any
 
@@ -204,7 +205,7 @@ class PartialFedAvg(FedAvg):
             try:
                 if node.name in self.report.accepted:
                     raise validation.BadReplyError("found a second reply of the same node")
-                metrics = fold.add(reply, node.capacity, prefixes.get(node.capacity))
+                metrics, depth = fold.add(reply, node.capacity, prefixes.get(node.capacity))
             except validation.BadReplyError as error:
                 self._leave_out(server_round, node.name, str(error))
                 self._holding.pop(node.id, None)  # it may have lost what it was sent
@@ -212,8 +213,10 @@ class PartialFedAvg(FedAvg):
                     self.nodes.forget(node.id)
                 continue
             kept.append(RecordDict({"metrics": metrics}))
-            self.report.accepted[node.name] = node.capacity
+            self.report.accepted[node.name] = depth
             self._holding[node.id] = node.capacity
+            if depth < node.capacity:
+                self._take_for(node, max(1, depth), server_round)
             if metrics.get(CAPACITY_KEY, node.capacity) != node.capacity:
                 self.nodes.forget(node.id)
             if len(kept) == self._wanted:
@@ -241,6 +244,13 @@ class PartialFedAvg(FedAvg):
             if message.metadata.message_id == reply.metadata.reply_to_message_id:
                 return self._cohort[message.metadata.dst_node_id]
         return Node(reply.metadata.src_node_id, str(reply.metadata.src_node_id), 0)
+
+    def _take_for(self, node: Node, capacity: int, server_round: int) -> None:
+        """Believe what a node trains, not what it says."""
+        self.nodes.met[node.id] = replace(node, capacity=capacity)
+        said = "said that it can train exit %d and returned exit %d; taken for capacity %d"
+        words = f"round %d: %s {said} from now on"
+        log(WARNING, words, server_round, node.name, node.capacity, capacity, capacity)
 
     def _leave_out(self, server_round: int, name: str, reason: str) -> None:
         self.report.failed[name] = reason
@@ -293,8 +303,12 @@ class _Fold:
         self.mean = PartialMean(strategy.coverage)
         self.spool = norm_bound.Spool() if math.isnan(strategy.max_update_norm) else None
 
-    def add(self, reply: Message, capacity: int, sent: ArrayRecord | None) -> MetricRecord:
+    def add(
+        self, reply: Message, capacity: int, sent: ArrayRecord | None
+    ) -> tuple[MetricRecord, int]:
         """Check one reply and add it; nothing is added if anything is wrong with it.
+
+        Returns its metrics, and the deepest exit that it trained something for (0: the front end).
 
         Raises
         ------
@@ -311,19 +325,20 @@ class _Fold:
         weight = weight_of(strategy.weighting, metrics, examples, capacity)
         record = validation.only_record(records.array_records.values(), ArrayRecord)
         arrays = validation.checked_arrays(record, sent, strategy.wire_dtype)
+        depth = max(strategy.owner_exits[name] for name in arrays)
         scales = None
         if strategy.wire_dtype != "float32":
             scales = validation.checked_scales(records.config_records.values(), arrays, sent)
         if not strategy.max_update_norm:
             self.mean.add(arrays, weight, scales=scales)
-            return metrics
+            return metrics, depth
         norm, size = norm_bound.update_norm(arrays, self.current, scales)
         if self.spool is not None:
             self.spool.put(arrays, weight, scales, norm, size)
         else:
             factor = norm_bound.shrinking(norm, strategy.max_update_norm)
             self.mean.add(arrays, weight, factor, scales)
-        return metrics
+        return metrics, depth
 
     def result(self) -> PartialMean:
         """Return the sums of all that was added."""

@@ -5,8 +5,10 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from queue import Queue
 
 CHUNK = 16_384  # bytes forwarded at a time
+IN_FLIGHT = 1000  # chunks under way at most
 RETRANSMISSION = 1.0  # seconds that a lost packet holds up all that comes behind it
 
 
@@ -52,19 +54,29 @@ class Relay:
         self._pump(far, near, True)
 
     def _pump(self, source: socket.socket, sink: socket.socket, down: bool) -> None:
+        line: Queue[tuple[float, bytes]] = Queue(IN_FLIGHT)
+        threading.Thread(target=self._deliver, args=(line, sink), daemon=True).start()
         with suppress(OSError):
             while chunk := source.recv(CHUNK):
-                time.sleep(self.delay)
-                if self._chance.random() < self.loss:
-                    time.sleep(RETRANSMISSION)
-                while self.cut.is_set():
-                    time.sleep(0.1)
+                lost = self._chance.random() < self.loss
+                arrives = time.monotonic() + self.delay + lost * RETRANSMISSION
+                line.put((arrives, chunk))
                 if down:
                     self.down += len(chunk)
                 else:
                     self.up += len(chunk)
+        line.put((time.monotonic() + self.delay, b""))
+
+    def _deliver(self, line: Queue[tuple[float, bytes]], sink: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                arrives, chunk = line.get()
+                time.sleep(max(0.0, arrives - time.monotonic()))
+                while self.cut.is_set():
+                    time.sleep(0.1)
+                if not chunk:
+                    break
                 sink.sendall(chunk)
-        for end in (source, sink):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_RDWR)
+        sink.close()

@@ -245,3 +245,18 @@ def test_wrong_arguments_are_named():
         PartialFedAvg({"front": 0, "one": 1, "two": 2}).configure_train(
             1, arrays(), ConfigRecord(), grid
         )
+
+
+def test_a_node_that_trains_less_than_it_says_is_taken_for_what_it_trains():
+    def boaster(message):
+        if message.metadata.message_type == "query":
+            answer = ConfigRecord({"capacity": 3})
+            return Message(RecordDict({"config": answer}), reply_to=message)
+        if message.metadata.dst_node_id == 3:
+            return honest(message)
+        return reply_with(message, ArrayRecord({"one": message.content["arrays"]["one"]}))
+
+    strategy, grid, _, _ = one_round(boaster, nodes=(1, 3))
+    assert strategy.report.trainers(3) == [2, 1, 1]
+    strategy.configure_train(2, arrays(), ConfigRecord(), grid)
+    assert strategy.report.sampled == {"1": 1, "3": 3}

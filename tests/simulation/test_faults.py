@@ -1,7 +1,6 @@
 """Faults injected into a real run: real processes, Ray, and the real ``flwr run``."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,25 +11,12 @@ from efmodel import EarlyExitForCTC
 from efmodel.settings import Settings
 from server_app.run_folder import read_metrics
 from server_app.starting_model import starting_model
-from simulation.superlink import LocalSuperLink, app_folder, run_id_in
+from simulation.superlink import LocalSuperLink, run_id_in
+from tests.app_with import app_with
+from tests.simulation import faulty
 from tests.simulation.faulty import FAULTS, SLEEP
 
 NODES = 9
-
-
-def faulty_app(folder: Path) -> Path:
-    """Make a Flower app of ours with the misbehaving client in place of the real one."""
-    source = app_folder(folder)
-    for package in ("efmodel", "server_app", "client_app"):
-        shutil.copytree(
-            source / package, folder / "app" / package, ignore=shutil.ignore_patterns("__pycache__")
-        )
-    shutil.copy(Path(__file__).parent / "faulty.py", folder / "app" / "faulty.py")
-    project = (source / "pyproject.toml").read_text()
-    project = project.replace('clientapp = "client_app:app"', 'clientapp = "faulty:app"')
-    project = project.replace("fab-include = [", 'fab-include = ["faulty.py", ')
-    (folder / "app" / "pyproject.toml").write_text(project)
-    return folder / "app"
 
 
 def test_a_round_goes_on_without_those_that_fail(tmp_path):
@@ -43,7 +29,7 @@ def test_a_round_goes_on_without_those_that_fail(tmp_path):
     # Four actors: one sleeps, one is killed, the others serve the rest.
     federation = f"num-supernodes={NODES} client-resources-num-cpus=1 init-args-num-cpus=4"
     with LocalSuperLink() as superlink:
-        command = superlink.flwr("run", str(faulty_app(tmp_path)), "--stream")
+        command = superlink.flwr("run", str(app_with(tmp_path, Path(faulty.__file__))), "--stream")
         command += ["--run-config", config, "--federation-config", federation]
         done = subprocess.run(
             command, env=superlink.environment, capture_output=True, text=True, timeout=600

@@ -1,0 +1,118 @@
+"""Who is turned away, and what each side says about it: real programs."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from server_app.keys import make_keys
+from tests.app_with import app_with
+from tests.deployment import misbehaving
+from tests.deployment.deployment import PROGRAMS, Deployment, wait_until
+from tests.deployment.speech import device_folders
+
+FAKETIME = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
+NAMES = [
+    "good",
+    "stranger",
+    "revoked",
+    "other-ca",
+    "plain",
+    "nothing",
+    "old",
+    "zero",
+    "nine",
+    "liar",
+]
+
+
+def doctor(deployment: Deployment, *arguments: str, **environment: str) -> str:
+    """Return what ``ef-asr doctor`` says about the way to the SuperLink."""
+    command = [str(PROGRAMS / "ef-asr"), "doctor", "--superlink", f"127.0.0.1:{deployment.port}"]
+    done = subprocess.run(
+        [*command, *arguments], env={**os.environ, **environment}, capture_output=True, text=True
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    return done.stdout
+
+
+def environment_of_another_version(folder: Path) -> dict[str, str]:
+    """Return what makes an environment hold ef-asr 0.0.9 as far as Python can tell."""
+    about = folder / "old" / "ef_asr-0.0.9.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: ef-asr\nVersion: 0.0.9\n")
+    return {"PYTHONPATH": str(folder / "old")}
+
+
+def test_those_that_may_not_take_part_are_turned_away_and_the_run_goes_on(tmp_path):
+    speech = device_folders(tmp_path, ["good"], utterances=8)["good"]
+    make_keys(tmp_path / "other", ["127.0.0.1"], [])
+    with Deployment(tmp_path, NAMES) as deployment:
+        ids = {name: deployment.register(name) for name in NAMES if name != "stranger"}
+        assert "unregistered successfully" in deployment.flwr(
+            "supernode", "unregister", str(ids["revoked"])
+        )
+        data = f'data-path="{speech}"'
+        authority = tmp_path / "other" / "ca.crt"
+        start = deployment.start_node
+        turned_away = {
+            "2001": start("nothing", f"capacity=1 {data}", key="none"),
+            "2004": start("stranger", f"capacity=1 {data}"),
+            "2004 ": start("revoked", f"capacity=1 {data}"),
+            "CERTIFICATE_VERIFY_FAILED": start("other-ca", "capacity=1", authority=authority),
+            "TLS is not enabled": start("plain", "capacity=1", tls=False),
+        }
+        start("good", f"capacity=2 {data}")
+        start("zero", f"capacity=0 {data}")
+        start("nine", f"capacity=9 {data}")
+        start("old", f"capacity=1 {data}", **environment_of_another_version(tmp_path))
+        start("liar", f"capacity=1 claims=3 {data}")
+        run_id = deployment.run(
+            app_with(tmp_path, Path(misbehaving.__file__)),
+            rounds=1, min_nodes=5, min_train_nodes=5, fraction_train=1.0, local_epochs=1,
+            data="audiofolder", data_path="",
+        )  # fmt: skip
+        assert deployment.finish(run_id, 300) == "finished:completed", deployment.superlink.log
+        for words, node in turned_away.items():
+            node.says(words.strip(), 30)
+            wait_until(lambda node=node: node.process.poll() is not None, 30, "it ends")
+            assert node.process.returncode != 0
+        server = deployment.superlink.log
+        assert server.count("2001") >= 1 and server.count("2004") >= 2
+
+        (record,) = deployment.rounds()
+        failures = record["failures"]
+        assert record["capacities"] == {"good": 2, "liar": 3}
+        assert record["trainers-per-exit"] == [
+            2,
+            1,
+            0,
+        ]  # what a liar did not train, it gets no part in
+        run_log = deployment.flwr("log", run_id, "deployment", "--show")
+        assert "liar said that it can train exit 3 and returned exit 1" in run_log
+        assert "capacity: found 0, wanted 1 to 3" in failures[str(ids["zero"])]
+        assert "capacity: found 9, wanted 1 to 3" in failures[str(ids["nine"])]
+        assert "found 0.0.9 installed on this node" in failures[str(ids["old"])]
+
+        # What a SuperNode says nothing about, the doctor does.
+        found = doctor(deployment, "--insecure")
+        assert "the server speaks TLS, this SuperNode would speak plain" in found
+        found = doctor(deployment, "--root-certificates", str(authority))
+        assert "give --root-certificates the CA that signed" in found
+
+
+@pytest.mark.skipif(FAKETIME is None, reason="no libfaketime (Debian's package faketime)")
+@pytest.mark.parametrize(("offset", "side"), [("+1h", "ahead of"), ("-1h", "behind")])
+def test_a_device_whose_clock_is_an_hour_off_is_turned_away_and_told(tmp_path, offset, side):
+    with Deployment(tmp_path, ["late"]) as deployment:
+        deployment.register("late")
+        clock = {"LD_PRELOAD": str(FAKETIME), "FAKETIME": offset}
+        node = deployment.start_node("late", "capacity=1", **clock)
+        wait_until(lambda: node.process.poll() is not None, 60, "it ends")
+        assert "SuperNode ID" not in node.log
+        deployment.superlink.says('activate-node HTTP/1.1" 401', 10)
+        roots = str(deployment.keys / "ca.crt")
+        found = doctor(deployment, "--root-certificates", roots, **clock)
+        assert f"3600 s {side} the server's" in found or f"3599 s {side} the server's" in found
+        assert "timedatectl set-ntp true" in found
