@@ -1,6 +1,7 @@
 """Who is turned away, and what each side says about it: real programs."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def environment_of_another_version(folder: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(folder / "old")}
 
 
+@pytest.mark.slow
 def test_those_that_may_not_take_part_are_turned_away_and_the_run_goes_on(tmp_path):
     speech = device_folders(tmp_path, ["good"], utterances=8)["good"]
     make_keys(tmp_path / "other", ["127.0.0.1"], [])
@@ -114,5 +116,5 @@ def test_a_device_whose_clock_is_an_hour_off_is_turned_away_and_told(tmp_path, o
         deployment.superlink.says('activate-node HTTP/1.1" 401', 10)
         roots = str(deployment.keys / "ca.crt")
         found = doctor(deployment, "--root-certificates", roots, **clock)
-        assert f"3600 s {side} the server's" in found or f"3599 s {side} the server's" in found
+        assert re.search(rf"(3598|3599|3600|3601) s {side} the server's", found), found
         assert "timedatectl set-ntp true" in found
