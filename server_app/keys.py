@@ -1,6 +1,7 @@
 """Keys: a certificate authority, the SuperLink's certificate, and a key pair per device."""
 
 import os
+import secrets
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -31,8 +32,9 @@ def make_keys(
     Parameters
     ----------
     folder : Path
-        Holds ``ca.crt`` and ``ca.key``, ``server.pem`` and ``server.key``, and for each device its
-        private key NAME and its public one NAME.pub. Private keys are readable by their owner only.
+        Holds ``ca.crt`` and ``ca.key``; ``server.pem``, ``server.key`` and ``superexec.secret``, by
+        which a SuperLink knows its superexec; and for each device its private key NAME and its
+        public one NAME.pub. What is private is readable by its owner only.
     names : list of str
         DNS names and addresses by which devices reach the SuperLink; none: no server certificate.
     devices : list of str
@@ -58,6 +60,7 @@ def make_keys(
         own = ec.generate_private_key(ec.SECP384R1())
         certificate = _server(names, own, issuer, authority)
         written += _write_pair(folder / "server.key", own, folder / "server.pem", certificate)
+        written.append(_write_private(folder / "superexec.secret", secrets.token_bytes(32)))
     for device in devices:
         if renew or not (folder / device).exists():
             own = ec.generate_private_key(ec.SECP384R1())
@@ -130,11 +133,17 @@ def _general(name: str) -> x509.GeneralName:
 
 
 def _write_pair(private: Path, key: Key, public: Path, content: bytes) -> list[Path]:
-    """Write a private key, which nobody else may ever have read, and what the world may see."""
+    """Write a private key, and what the world may see of it."""
     device = public.suffix == ".pub"  # a SuperNode reads OpenSSH's form, a SuperLink PKCS #8
     kind = form.PrivateFormat.OpenSSH if device else form.PrivateFormat.PKCS8
-    private.unlink(missing_ok=True)
-    with os.fdopen(os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(key.private_bytes(form.Encoding.PEM, kind, form.NoEncryption()))
+    _write_private(private, key.private_bytes(form.Encoding.PEM, kind, form.NoEncryption()))
     public.write_bytes(content)
     return [private, public]
+
+
+def _write_private(path: Path, content: bytes) -> Path:
+    """Write what nobody else may ever have read."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+    return path

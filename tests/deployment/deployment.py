@@ -16,6 +16,7 @@ from server_app.keys import make_keys
 from simulation.superlink import OFFLINE, app_folder, run_id_in, stop_family
 
 PROGRAMS = Path(sys.executable).parent
+DOCKER = Path(__file__).parents[2] / "docker"  # the programs are started as they are on devices
 CONNECTION = "deployment"  # what Flower's config.toml calls this SuperLink
 
 
@@ -72,12 +73,10 @@ class Deployment:
         Where keys, logs, databases, caches and the run are.
     names : list of str
         Devices that get a key pair.
-    isolation : str
-        "process": the server app runs under a superexec of its own, and outlives the SuperLink.
     """
 
-    def __init__(self, folder: Path, names: list[str], isolation: str = "subprocess") -> None:
-        self.folder, self.isolation = folder, isolation
+    def __init__(self, folder: Path, names: list[str]) -> None:
+        self.folder = folder
         self.keys = folder / "keys"
         self.run_folder = folder / "run"
         make_keys(self.keys, ["localhost", "127.0.0.1"], names)
@@ -92,10 +91,8 @@ class Deployment:
 
     def __enter__(self) -> "Deployment":
         self.superlink = self.start_superlink()
-        if self.isolation == "process":
-            command = ["flower-superexec", "--runtime-api-address", f"127.0.0.1:{self.port}"]
-            command += ["--root-certificates", str(self.keys / "ca.crt")]
-            self.start(command, "superexec", self.home)
+        own = {"KEYS": str(self.keys), "SUPERLINK": f"127.0.0.1:{self.port}"}
+        self.superexec = self.start([str(DOCKER / "superexec.sh")], "superexec", self.home, **own)
         return self
 
     def __exit__(
@@ -122,13 +119,11 @@ class Deployment:
 
     def start_superlink(self) -> Program:
         """Start the SuperLink, and wait until it answers."""
-        keys = self.keys
-        command = ["flower-superlink", "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--ssl-certfile", str(keys / "server.pem"), "--ssl-keyfile"]
-        command += [str(keys / "server.key"), "--ssl-ca-certfile", str(keys / "ca.crt")]
-        command += ["--enable-supernode-auth", "--database", str(self.folder / "state.db")]
-        command += ["--isolation", self.isolation, "--disable-runtime-dependency-installation"]
-        superlink = self.start(command, "superlink", self.home)
+        own = {"KEYS": str(self.keys), "STATE": str(self.folder)}
+        where = {"HOST": "127.0.0.1", "PORT": str(self.port)}
+        superlink = self.start(
+            [str(DOCKER / "superlink.sh")], "superlink", self.home, **own, **where
+        )
         wait_until(self._answers, 60, f"an answer of the SuperLink\n{superlink.log}")
         return superlink
 
@@ -154,21 +149,26 @@ class Deployment:
         return int(json.loads(said[said.index("{") :])["node-id"])
 
     def start_node(
-        self, name: str, config: str, port: int | None = None, tls: bool = True,
-        key: str = "", authority: Path | None = None, **changes: str,
+        self, name: str, config: str, data: Path | None = None, port: int | None = None,
+        keys: Path | None = None, **changes: str,
     ) -> Program:  # fmt: skip
-        """Start a SuperNode; by default with its own key and the right authority."""
+        """Start a SuperNode as devices do; ``keys`` holds its key and the certificate to trust."""
         home = self.folder / f"node-{name}"
         home.mkdir(exist_ok=True)
-        command = ["flower-supernode", "--superlink", f"127.0.0.1:{port or self.port}"]
-        command += ["--port", str(free_port()), "--node-config", f'name="{name}" {config}']
-        if tls:
-            command += ["--root-certificates", str(authority or self.keys / "ca.crt")]
-        else:
-            command += ["--insecure"]
-        if key != "none":
-            command += ["--auth-supernode-private-key", str(self.keys / (key or name))]
-        return self.start(command, f"node-{name}", home, **changes)
+        own = {
+            "NAME": name, "KEYS": str(keys or self.keys), "DATA": str(data or home),
+            "NODE_CONFIG": config, "SUPERLINK": f"127.0.0.1:{port or self.port}",
+            "PORT": str(free_port()),
+        }  # fmt: skip
+        return self.start([str(DOCKER / "supernode.sh")], f"node-{name}", home, **own, **changes)
+
+    def start_bare_node(self, name: str, *options: str) -> Program:
+        """Start a SuperNode as nobody should."""
+        home = self.folder / f"node-{name}"
+        home.mkdir()
+        command = ["flower-supernode", "--superlink", f"127.0.0.1:{self.port}"]
+        command += ["--port", str(free_port()), *options]
+        return self.start(command, f"node-{name}", home)
 
     def run(self, app: Path | None = None, **keys: str | float) -> str:
         """Start a run, whose keys are written with ``_`` for ``-``; return its id."""

@@ -30,22 +30,22 @@ TRAINING = "Receiving: train message"
 class Federation:
     """Three registered devices with speech, of capacities 1 to 3."""
 
-    def __init__(self, folder: Path, isolation: str = "subprocess") -> None:
+    def __init__(self, folder: Path) -> None:
         self.speech = device_folders(folder, DEVICES, utterances=8)
-        self.deployment = Deployment(folder, DEVICES, isolation)
+        self.deployment = Deployment(folder, DEVICES)
         self.nodes: dict[str, Program] = {}
 
     def start(self, name: str, extra: str = "", **options) -> Program:
         """Start a device's SuperNode."""
         capacity = DEVICES.index(name) + 1
-        config = f'capacity={capacity} data-path="{self.speech[name]}" {extra}'
-        self.nodes[name] = self.deployment.start_node(name, config, **options)
+        config = f"capacity={capacity} {extra}"
+        self.nodes[name] = self.deployment.start_node(name, config, self.speech[name], **options)
         return self.nodes[name]
 
 
 @pytest.fixture
-def federation(tmp_path, request):
-    made = Federation(tmp_path, getattr(request, "param", "subprocess"))
+def federation(tmp_path):
+    made = Federation(tmp_path)
     with made.deployment as deployment:
         for name in DEVICES:
             deployment.register(name)
@@ -116,7 +116,6 @@ def test_a_partition_of_90_seconds_costs_at_most_that_client_s_round(federation)
     assert rounds[-1]["answered"] == 3
 
 
-@pytest.mark.parametrize("federation", ["process"], indirect=True)
 def test_the_superlink_is_killed_and_comes_back_and_the_run_goes_on(federation):
     for name in DEVICES:
         federation.start(name)
@@ -137,7 +136,7 @@ def test_the_server_app_is_killed_and_a_run_takes_over_from_its_checkpoint(feder
     wait_until(lambda: len(federation.deployment.rounds()) == 2, 300, "round 2")
     (server_app,) = (
         process
-        for process in psutil.Process(federation.deployment.superlink.process.pid).children(True)
+        for process in psutil.Process(federation.deployment.superexec.process.pid).children(True)
         if any("flwr-serverapp" in word for word in process.cmdline())
     )
     server_app.kill()

@@ -28,8 +28,8 @@ def test_the_model_is_what_one_process_computes_and_each_node_gets_its_prefix(tm
         ids = {name: deployment.register(name) for name in CAPACITIES}
         relays = {name: Relay(deployment.port) for name in CAPACITIES}
         for name, capacity in CAPACITIES.items():
-            config = f'capacity={capacity} data-path="{speech[name]}"'
-            deployment.start_node(name, config, port=relays[name].port)
+            config = f"capacity={capacity}"
+            deployment.start_node(name, config, speech[name], port=relays[name].port)
         run_id = deployment.run(**KEYS)
         assert deployment.finish(run_id, 400) == "finished:completed"
         rounds = deployment.rounds()

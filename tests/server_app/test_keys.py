@@ -28,7 +28,7 @@ def handshake(folder, authority, name: str) -> None:
 def test_the_certificate_holds_for_its_names_and_its_authority_only(tmp_path):
     make_keys(tmp_path / "a", ["asr.lan", "127.0.0.1"], ["kitchen"])
     make_keys(tmp_path / "b", ["asr.lan"], [])
-    for private in ("ca.key", "server.key", "kitchen"):
+    for private in ("ca.key", "server.key", "kitchen", "superexec.secret"):
         assert (tmp_path / "a" / private).stat().st_mode & 0o777 == 0o600
     handshake(tmp_path / "a", tmp_path / "a", "asr.lan")
     handshake(tmp_path / "a", tmp_path / "a", "127.0.0.1")
@@ -43,11 +43,13 @@ def test_a_device_is_added_and_what_is_there_stays_until_it_is_renewed(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert sorted(before) == [
         "ca.crt", "ca.key", "kitchen", "kitchen.pub", "server.key", "server.pem",
+        "superexec.secret",
     ]  # fmt: skip
     added = make_keys(tmp_path, ["asr.lan"], ["kitchen", "hall"])
     assert added == [tmp_path / "hall", tmp_path / "hall.pub"]
     renewed = make_keys(tmp_path, ["new.lan"], ["kitchen"], renew=True)
-    assert {path.name for path in renewed} == {"server.key", "server.pem", "kitchen", "kitchen.pub"}
+    server = {"server.key", "server.pem", "superexec.secret"}
+    assert {path.name for path in renewed} == {*server, "kitchen", "kitchen.pub"}
     assert all(path.read_bytes() != before[path.name] for path in renewed)
     assert (tmp_path / "ca.crt").read_bytes() == before["ca.crt"]
     handshake(tmp_path, tmp_path, "new.lan")
