@@ -1,8 +1,10 @@
 """The frozen tensors that this node was sent once, on its disk.
 
-There, because each message may find a new process.
+There, because each message may find a new process. Those that were not used for longest go first.
 """
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 from flwr.app import ArrayRecord
@@ -14,11 +16,23 @@ from torch import Tensor
 from efmodel import whole_file
 from efmodel.cache_folder import cache_folder
 
+KEPT = 12  # sets of tensors: one per run and capacity, and a simulation has them all in one place
+
 
 def keep(name: str, arrays: ArrayRecord) -> None:
     """Write the tensors down, whole or not at all."""
     data = save({each: array.numpy() for each, array in arrays.items()})
-    whole_file.write(_path(name), data)
+    path = _path(name)
+    whole_file.write(path, data)
+    sets = sorted(path.parent.glob("*.safetensors"), key=_last_used)
+    for oldest in sets[:-KEPT]:
+        oldest.unlink(missing_ok=True)
+
+
+def _last_used(path: Path) -> float:
+    with suppress(FileNotFoundError):  # another client of the same machine was faster
+        return path.stat().st_mtime
+    return 0.0
 
 
 def load(name: str) -> dict[str, Tensor]:
@@ -31,6 +45,7 @@ def load(name: str) -> dict[str, Tensor]:
     """
     try:
         tensors: dict[str, Tensor] = load_file(_path(name))
+        os.utime(_path(name))
     except (OSError, SafetensorError) as error:
         raise FileNotFoundError(
             f"frozen: found no tensors {name} on this node's disk, wanted those sent ({error})"

@@ -9,12 +9,13 @@ import io
 import os
 import shutil
 from collections.abc import Iterable, Sequence
+from logging import WARNING
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from flwr.common import NDArray
+from flwr.common import NDArray, log
 from torch import Tensor
 
 from efmodel import whole_file
@@ -36,9 +37,13 @@ class FeatureCache:
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder = folder
-        self.folder.mkdir(parents=True, exist_ok=True)
-        os.utime(self.folder)  # used now: the siblings that were not are the first to go
         self.limit = limit
+        self.writable = True
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            os.utime(self.folder)  # used now: the siblings that were not are the first to go
+        except OSError as error:
+            self._give_up(error)
         self.bytes = _bytes_in(folder.parent)
 
     def get(self, name: str) -> NDArray | None:
@@ -51,15 +56,25 @@ class FeatureCache:
         return array
 
     def put(self, name: str, array: NDArray) -> None:
-        """Keep an array, unless the disk's share is used up by this folder alone."""
+        """Keep an array, unless the disk is full, or its share used up by this folder alone."""
+        if not self.writable:
+            return
         if self.bytes + array.nbytes > self.limit:
             self._make_room(array.nbytes)
         if self.bytes + array.nbytes > self.limit:
             return
         file = io.BytesIO()
         np.save(file, array)
-        whole_file.write(self.folder / f"{name}.npy", file.getvalue())
+        try:
+            whole_file.write(self.folder / f"{name}.npy", file.getvalue())
+        except OSError as error:
+            self._give_up(error)
+            return
         self.bytes += array.nbytes
+
+    def _give_up(self, error: OSError) -> None:
+        log(WARNING, "cache: %s; what is not kept is computed again in each round", error)
+        self.writable = False
 
     def _make_room(self, wanted: int) -> None:
         siblings = [each for each in self.folder.parent.iterdir() if each != self.folder]

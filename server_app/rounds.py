@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from logging import INFO
 from typing import Any
 
@@ -13,6 +13,7 @@ from flwr.serverapp.strategy import Strategy
 
 from efmodel.evaluation import ExitScore
 from efmodel.settings import Settings
+from server_app import status
 from server_app.checkpoint import Checkpoint, Checkpoints
 from server_app.exchange import Traffic, exchange
 from server_app.run_folder import RunFolder, line
@@ -52,6 +53,7 @@ class Rounds:
             arrays = new_arrays or arrays
             failed = 0 if new_arrays else failed + 1
             self.folder.write_round(record)
+            status.write(self.folder, self.settings.rounds)
             self._checkpoint(server_round, arrays, record["wer"])
             log(INFO, "%s", line(record, self.settings.rounds))
             if failed == self.settings.max_failed_rounds:
@@ -117,6 +119,7 @@ class Rounds:
             "spare": len(report.spare),
             "failures": {**report.unmet, **report.failed},
             "capacities": report.sampled,
+            "nodes": {name: asdict(each) for name, each in report.accepted.items()},
             "trainers-per-exit": trainers,
             "bytes-down": traffic.down,
             "bytes-up": traffic.up,

@@ -67,6 +67,16 @@ class RunFolder:
         """WER and CER per exit over the rounds."""
         return self.path / "wer.png"
 
+    @property
+    def status(self) -> Path:
+        """How the run is going, in Prometheus's text format."""
+        return self.path / "metrics.prom"
+
+    @property
+    def report(self) -> Path:
+        """How the run went, for a browser."""
+        return self.path / "report.html"
+
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write down the whole run config."""
         text = json.dumps(dict(sorted(config.items())), indent=2)

@@ -20,6 +20,7 @@ from efmodel.settings import Settings, SettingsError
 from efmodel.utterances import Utterance, prepare
 from server_app.checkpoint import Checkpoints
 from server_app.plot import plot_error_rates
+from server_app.report import write_report
 from server_app.rounds import Rounds
 from server_app.run_folder import FAILED, FINISHED, RunFolder, read_metrics
 from server_app.starting_model import starting_model
@@ -85,6 +86,7 @@ def federate(grid: Grid, context: Context) -> RunFolder:
     tokenizer.save_pretrained(folder.model)
     title = f"{settings.model}, {settings.strategy}, {settings.data} {settings.data_path}".strip()
     plot_error_rates(read_metrics(folder.metrics), folder.plot, title)
+    write_report(folder.path)
     return folder
 
 

@@ -22,12 +22,13 @@ from flwr.serverapp.strategy import FedAvg
 from efmodel import wire
 from efmodel.frozen import FROZEN_KEY, digest
 from efmodel.payload import CAPACITY_ERROR, CAPACITY_KEY
+from server_app.exchange import tensor_bytes
 from server_app.strategy import exit_metrics, norm_bound, validation
 from server_app.strategy.arrays import packed, view
 from server_app.strategy.node import Node
 from server_app.strategy.nodes import Nodes, sample
 from server_app.strategy.partial_mean import PartialMean
-from server_app.strategy.round_report import RoundReport
+from server_app.strategy.round_report import Contribution, RoundReport
 from server_app.strategy.selection import selector
 from server_app.strategy.weighting import WEIGHTINGS, examples_of, weight_of
 
@@ -198,6 +199,7 @@ class PartialFedAvg(FedAvg):
         """
         prefixes = {c: self.prefix(c) for c in {node.capacity for node in self._cohort.values()}}
         current = {name: view(array) for name, array in self.arrays.items()}
+        sent_bytes = {m.metadata.dst_node_id: tensor_bytes(m) for m in self._messages}
         fold = _Fold(self, current)
         kept: list[RecordDict] = []  # metrics only: a few numbers a client
         for reply in replies:
@@ -213,7 +215,9 @@ class PartialFedAvg(FedAvg):
                     self.nodes.forget(node.id)
                 continue
             kept.append(RecordDict({"metrics": metrics}))
-            self.report.accepted[node.name] = depth
+            self.report.accepted[node.name] = Contribution.of(
+                depth, sent_bytes[node.id], tensor_bytes(reply), metrics
+            )
             self._holding[node.id] = node.capacity
             if depth < node.capacity:
                 self._take_for(node, max(1, depth), server_round)

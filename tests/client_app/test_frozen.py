@@ -1,13 +1,14 @@
 """A frozen part: sent once, never returned, its output computed once, by the real client."""
 
+import os
 import shutil
 
 import numpy as np
 import pytest
 import torch
-from flwr.app import ArrayRecord, Context, Message, RecordDict
+from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 
-from client_app import app
+from client_app import app, frozen_store
 from efmodel import EarlyExitForCTC
 from efmodel.adapters import merged
 from efmodel.frozen import parse
@@ -160,3 +161,15 @@ def test_what_cannot_be_frozen_is_named(tokenizer, folder):
     with pytest.raises(ValueError, match="freeze = 'frontend'.* wanted a partial strategy"):
         settings = Settings(freeze="frontend", strategy="flwr.serverapp.strategy:FedAvg")
         build(settings, {"a": 1}, {"a"})
+
+
+def test_only_the_sets_last_used_stay_on_disk(disk):
+    tensors = ArrayRecord({"w": Array(np.zeros(3, dtype=np.float32))})
+    for number in range(frozen_store.KEPT):
+        frozen_store.keep(f"set-{number}", tensors)
+        os.utime(disk / "frozen" / f"set-{number}.safetensors", (number, number))
+    frozen_store.load("set-0")  # used now
+    frozen_store.keep("one-more", tensors)
+    kept = {path.stem for path in (disk / "frozen").iterdir()}
+    assert len(kept) == frozen_store.KEPT and {"set-0", "one-more"} <= kept
+    assert "set-1" not in kept

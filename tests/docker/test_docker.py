@@ -34,7 +34,7 @@ def service(file: str, name: str) -> dict:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_every_flag_is_one_that_the_program_has(script):
-    command = script.read_text().split("exec ")[1].replace("\\\n", " ").split()
+    command = script.read_text().split("\nexec ")[1].replace("\\\n", " ").split()
     done = subprocess.run(
         [Path(sys.executable).parent / command[0], "--help"], capture_output=True, text=True
     )

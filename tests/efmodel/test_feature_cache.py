@@ -1,8 +1,10 @@
 """The disk cache of frozen outputs: whole files, and never more than its share."""
 
 import os
+import subprocess
 
 import numpy as np
+import pytest
 
 from efmodel.feature_cache import FeatureCache
 
@@ -34,3 +36,22 @@ def test_older_weights_go_first_and_the_limit_holds(tmp_path):
         now.put(f"b{i}", array)
     found = sum(p.stat().st_size for p in tmp_path.rglob("*.npy"))
     assert 6000 < found <= 9000 and now.get("a") is not None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk wants root")
+def test_a_full_disk_only_makes_it_slower(tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)]
+    if subprocess.run(mount, check=False).returncode != 0:
+        pytest.skip("cannot mount a tmpfs here")
+    try:
+        cache = FeatureCache(small / "weights", limit=10_000_000)
+        cache.put("little", np.zeros(100, dtype=np.float16))
+        cache.put("large", np.zeros(100_000, dtype=np.float16))
+        cache.put("later", np.zeros(100, dtype=np.float16))
+        assert cache.get("little") is not None
+        assert cache.get("large") is None and cache.get("later") is None
+        assert [path.name for path in (small / "weights").iterdir()] == ["little.npy"]
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
