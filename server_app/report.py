@@ -34,7 +34,8 @@ code { background: #f3f3f3; padding: .1em .3em; }
 <h1>{{ name }}</h1>
 <p class="summary">{{ rounds | length }} of {{ wanted }} rounds; {{ nodes | length }} nodes;
 {{ "%.1f" % megabytes }} MB exchanged{% if full %} ({{ "%.0f" % (100 * share) }} % of whole
-models in float32){% endif %}; {{ failures }} client rounds lost; {{ "%.0f" % minutes }} minutes.</p>
+models in float32){% endif %}; {{ failures }} client rounds lost;
+{{ "%.0f" % minutes }} minutes.</p>
 {% if evaluated %}
 <h2>Error rates on the test split after round {{ evaluated.round }}</h2>
 <table>

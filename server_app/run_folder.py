@@ -68,6 +68,11 @@ class RunFolder:
         return self.path / "wer.png"
 
     @property
+    def log(self) -> Path:
+        """What the server app said, one JSON object a line."""
+        return self.path / "log.jsonl"
+
+    @property
     def status(self) -> Path:
         """How the run is going, in Prometheus's text format."""
         return self.path / "metrics.prom"

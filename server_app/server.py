@@ -18,6 +18,7 @@ from efmodel.payload import describe
 from efmodel.precision import autocast
 from efmodel.settings import Settings, SettingsError
 from efmodel.utterances import Utterance, prepare
+from server_app import run_log
 from server_app.checkpoint import Checkpoints
 from server_app.plot import plot_error_rates
 from server_app.report import write_report
@@ -79,7 +80,8 @@ def federate(grid: Grid, context: Context) -> RunFolder:
         request=request,
         num_exits=model.config.num_exits,
     )
-    arrays = rounds.run(start, after)
+    with run_log.written_to(folder.log):
+        arrays = rounds.run(start, after)
 
     model.load_state_dict(arrays.to_torch_state_dict())
     merged(model).save_pretrained(folder.model)

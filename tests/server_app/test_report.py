@@ -1,14 +1,17 @@
 """What a run leaves for people and for Prometheus, read back by a browser's and its own parser."""
 
 import json
+from datetime import datetime, timedelta
 from html.parser import HTMLParser
+from logging import WARNING
 
 import pytest
+from flwr.common import log
 from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
 from efmodel import cli
-from server_app import status
+from server_app import run_log, status
 from server_app.participation import participations
 from server_app.report import write_report
 from server_app.run_folder import RunFolder
@@ -94,6 +97,16 @@ def test_the_page_shows_each_node_and_loads_nothing(run):
 def test_the_command_names_what_is_no_run(tmp_path):
     done = CliRunner().invoke(cli.build(), ["report", str(tmp_path)])
     assert done.exit_code == 2 and f"found no config.json in {tmp_path}" in done.output
+
+
+def test_the_log_is_json_a_line_at_a_time(tmp_path):
+    with run_log.written_to(tmp_path / "log.jsonl"):
+        log(WARNING, "round %d: %s left out: %s", 2, "pi", 'out of "memory"\nand more')
+    log(WARNING, "said after the run")
+    (entry,) = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
+    assert entry["level"] == "WARNING"
+    assert entry["message"] == 'round 2: pi left out: out of "memory"\nand more'
+    assert datetime.fromisoformat(entry["time"]).utcoffset() == timedelta(0)
 
 
 def test_prometheus_reads_the_status(run):
