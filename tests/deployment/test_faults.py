@@ -143,7 +143,8 @@ def test_the_server_app_is_killed_and_a_run_takes_over_from_its_checkpoint(feder
     )
     server_app.kill()
     assert federation.deployment.finish(run_id, 200) == "finished:failed"
-    again = federation.deployment.run(resume=str(federation.deployment.run_folder), output="")
+    resumed = {**KEYS, "resume": str(federation.deployment.run_folder), "output": ""}
+    again = federation.deployment.run(**resumed)
     rounds = finished(federation, again, "the server app killed in round 3, resumed")
     assert lost(rounds) == []
 
