@@ -39,7 +39,7 @@ def participations(rounds: Iterable[dict[str, Any]]) -> dict[str, Participation]
             node.capacities[record["round"]] = capacity
         for name, reason in record["failures"].items():
             nodes.setdefault(name, Participation()).failures[record["round"]] = reason
-        for name, did in record["nodes"].items():
+        for name, did in record.get("nodes", {}).items():  # earlier versions wrote none
             node = nodes[name]
             node.joined += 1
             node.wall_seconds += did["wall_seconds"]
