@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from efmodel import whole_file
+
 # The last line that a server app logs, whatever becomes of the processes around it.
 FINISHED, FAILED = "run finished: ", "run failed: "
 
@@ -41,6 +43,13 @@ class RunFolder:
         if self.metrics.exists():
             raise FileExistsError(f"output: {self.path} holds a run already, wanted a new folder")
         self.path.mkdir(parents=True, exist_ok=True)
+
+    @classmethod
+    def at(cls, path: Path) -> "RunFolder":
+        """Return a folder's names, whether there is a run in it or not; nothing is made."""
+        folder = cls.__new__(cls)
+        folder.path = path.expanduser().resolve()
+        return folder
 
     @property
     def metrics(self) -> Path:
@@ -81,6 +90,19 @@ class RunFolder:
     def report(self) -> Path:
         """How the run went, for a browser."""
         return self.path / "report.html"
+
+    @property
+    def command(self) -> Path:
+        """How the run was started: method, clients, commands."""
+        return self.path / "command.json"
+
+    def add_command(self, command: str, method: str, nodes: int) -> None:
+        """Write down a command that started, or resumed, the run; a sweep told more before."""
+        known: dict[str, Any] = {"method": method, "nodes": nodes, "commands": []}
+        if self.command.is_file():
+            known |= json.loads(self.command.read_text(encoding="utf-8"))
+        known["commands"] = [*known["commands"], command]
+        whole_file.write(self.command, (json.dumps(known, indent=2) + "\n").encode())
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write down the whole run config."""

@@ -2,11 +2,13 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
+import sys
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,15 +34,23 @@ def simulate(
     output: Annotated[
         Path | None, typer.Option(help="Run folder; by default a new one under ./runs.")
     ] = None,
+    preset: Annotated[
+        str, typer.Option(help="A method of the experiments, such as hetero or full.")
+    ] = "",
     overrides: Override = None,
 ) -> None:
     """Train across many simulated clients. The last line is the run folder."""
     from efmodel import corpus
     from efmodel.settings import Settings, SettingsError
     from server_app.run_folder import RunFolder
+    from simulation import presets
 
     try:
-        config = run_config(overrides or [])
+        method = presets.load(preset) if preset else presets.Preset("", {})
+        if len(method.parts) > 1:
+            raise SettingsError(f"preset: {preset} is {len(method.parts)} runs, wanted in a sweep")
+        config = run_config(overrides or [], method.config)
+        nodes = nodes or method.nodes or None
         config |= {"rounds": rounds} if rounds is not None else {}
         if data is not None:
             config["data"], folder_named = corpus.named(data)
@@ -63,12 +73,15 @@ def simulate(
         typer.secho(str(error), fg="red", err=True)
         raise typer.Exit(2) from None
     config["output"] = str(folder.path)
+    folder.add_command(shlex.join(["ef-asr", *sys.argv[1:]]), preset, nodes)
     print(f"run folder: {folder.path}", flush=True)
     raise typer.Exit(_run(config, nodes, folder))
 
 
-def run_config(overrides: list[str]) -> dict[str, Any]:
+def run_config(overrides: list[str], preset: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the app's run config with ``KEY=VALUE`` overrides, typed as their defaults are.
+
+    A ``preset``'s keys stand between the defaults and the overrides.
 
     A run that is resumed keeps its own config where no override changes it.
 
@@ -82,7 +95,7 @@ def run_config(overrides: list[str]) -> dict[str, Any]:
     from efmodel.settings import SettingsError
     from server_app.run_folder import RunFolder
 
-    config = defaults()
+    config = {**defaults(), **(preset or {})}
     resume = [value for key, _, value in (o.partition("=") for o in overrides) if key == "resume"]
     if any(resume):
         folder = RunFolder("", resume[-1])

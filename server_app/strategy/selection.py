@@ -1,4 +1,4 @@
-"""Which nodes may train: ``select = "capacity>=2, tag=kitchen"``."""
+"""Which nodes may train: ``select = "capacity>=2, tag=kitchen"``; or one alone, by its name."""
 
 import operator
 import re
@@ -7,7 +7,7 @@ from typing import Any
 
 from server_app.strategy.node import Node
 
-_CONDITION = re.compile(r"^(capacity|tag)\s*(>=|<=|!=|=|>|<)\s*(\S+)$")
+_CONDITION = re.compile(r"^(capacity|tag|name)\s*(>=|<=|!=|=|>|<)\s*(\S.*)$")
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
     "<=": operator.le,
@@ -37,10 +37,10 @@ def _condition(text: str) -> Callable[[Node], bool]:
         raise ValueError(f"select: found {text!r}, {wanted}")
     key, sign, value = match.groups()
     compare = _COMPARE[sign]
-    if key == "tag":
+    if key != "capacity":
         if sign not in ("=", "!="):
-            raise ValueError(f"select: found {text!r}; tags are compared by = and != only")
-        return lambda node: compare(node.tag, value)
+            raise ValueError(f"select: found {text!r}; {key}s are compared by = and != only")
+        return lambda node: compare(getattr(node, key), value)
     if not value.isdigit():
         raise ValueError(f"select: found {text!r}, {wanted}")
     return lambda node: compare(node.capacity, int(value))

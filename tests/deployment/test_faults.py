@@ -92,6 +92,26 @@ def test_a_node_is_killed_in_a_round_and_comes_back(federation):
     assert rounds[-1]["answered"] == 3
 
 
+def test_a_node_asked_to_stop_in_a_round_ends_at_once_with_all_it_started(federation, tmp_path):
+    """What systemd and Docker do: SIGTERM to the SuperNode, SIGKILL a minute later."""
+    for name in DEVICES:
+        federation.start(name, extra="slow=40" if name == "hall" else "")
+    app = app_with(tmp_path, Path(misbehaving.__file__))
+    run_id = federation.deployment.run(app, **{**KEYS, "rounds": 1})
+    node = federation.nodes["hall"]
+    node.says(TRAINING, 120)
+    family = psutil.Process(node.process.pid).children(recursive=True)
+    began = time.monotonic()
+    node.process.terminate()
+    assert node.process.wait(60) == 0
+    print(f"\nstopped after {time.monotonic() - began:.0f} s")
+    assert not psutil.wait_procs(family, 60)[1]
+    assert federation.deployment.finish(run_id, 400) == "finished:completed"
+    (record,) = federation.deployment.rounds()
+    report("a node stopped in round 1", [record])
+    assert record["answered"] == 2 and list(record["failures"]) == ["hall"]
+
+
 def test_a_slow_and_lossy_link_loses_nothing(federation):
     relay = Relay(federation.deployment.port, delay=0.2, loss=0.02)
     federation.start("hall", port=relay.port)

@@ -51,6 +51,18 @@ def test_the_partial_mean_is_what_the_equations_say(coverage, cohort):
         assert new.dtype == old.dtype
 
 
+@given(cohort=clients)
+def test_over_the_cohort_is_what_sending_everything_back_gives(cohort):
+    """The preset naive: clients return what they do not hold unchanged, all are averaged."""
+    naive = PartialMean("trainers")
+    for k, (capacity, weight) in enumerate(cohort):
+        trained, old = values(k + 1), values(0)
+        naive.add({n: (trained if OWNERS[n] <= capacity else old)[n] for n in OWNERS}, weight)
+    ours = fold("cohort", cohort, list(range(len(cohort))))
+    for name, old in values(0).items():
+        np.testing.assert_allclose(ours.mean(name, old), naive.mean(name, old), atol=1e-5)
+
+
 @given(cohort=clients, chance=st.randoms())
 def test_the_order_of_replies_does_not_matter(cohort, chance):
     order = list(range(len(cohort)))

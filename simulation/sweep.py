@@ -1,0 +1,151 @@
+"""What a sweep runs: methods x options x seeds, each a folder of its own."""
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from efmodel import whole_file
+from efmodel.settings import Settings, SettingsError
+from server_app.run_folder import RunFolder, read_metrics
+from simulation import presets
+from simulation.presets import Config, Preset
+from simulation.simulate import defaults
+
+OWN = ("seed", "output", "resume")  # keys of the run config that a sweep sets itself
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a sweep.
+
+    Attributes
+    ----------
+    folder : Path
+        Its run folder.
+    method, part : str, int or None
+        The preset, and which of its parts, if it has several.
+    nodes : int
+        Simulated clients; 0 for one per training speaker.
+    config : dict
+        Its whole run config, but for ``output``.
+    """
+
+    folder: Path
+    method: str
+    part: int | None
+    nodes: int
+    config: Config
+
+    @property
+    def name(self) -> str:
+        """What tells it from the others, such as "separate/seed-0/part-1"."""
+        parts = self.folder.parts
+        return "/".join(parts[len(parts) - parts[::-1].index(self.method) - 1 :])
+
+    def command(self) -> list[str]:
+        """Return what starts it, or goes on with it where it was stopped."""
+        known = defaults()
+        changed = {key: value for key, value in self.config.items() if value != known[key]}
+        words = ["simulate", "--output", str(self.folder)]
+        if self.rounds_done():
+            changed["resume"] = str(self.folder)
+        words += ["--nodes", str(self.nodes)] if self.nodes else []
+        for key, value in sorted(changed.items()):
+            words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+        return words
+
+    def rounds_done(self) -> int:
+        """Return how many rounds are behind it."""
+        return len(read_metrics(RunFolder.at(self.folder).metrics))
+
+    def is_done(self) -> bool:
+        """Return whether it has ended well."""
+        folder = RunFolder.at(self.folder)
+        return folder.report.is_file() and self.rounds_done() == self.config["rounds"]
+
+    def prepare(self) -> None:
+        """Make its folder, and write down what the run itself does not know of the sweep.
+
+        Raises
+        ------
+        SettingsError
+            If the folder holds a run of another config.
+        """
+        folder = RunFolder.at(self.folder)
+        if folder.config.is_file():
+            found = json.loads(folder.config.read_text(encoding="utf-8"))
+            for key, value in self.config.items():
+                if key not in OWN and found.get(key, value) != value:
+                    raise SettingsError(
+                        f"{self.folder}: holds a run with {key} = {found[key]!r}, wanted "
+                        f"{value!r}: move it away, or choose another --output"
+                    )
+        if not folder.command.is_file():
+            about: dict[str, Any] = {"method": self.method, "nodes": self.nodes, "commands": []}
+            about |= {} if self.part is None else {"part": self.part}
+            whole_file.write(folder.command, (json.dumps(about, indent=2) + "\n").encode())
+
+
+def plan(file: Path, output: Path, overrides: Mapping[str, Any]) -> list[Run]:
+    """Return the runs that a sweep's file describes, in the order in which to run them.
+
+    Parameters
+    ----------
+    file : Path
+        TOML: ``methods`` (names of presets), ``seeds``, ``nodes``; ``[config]``, the run config of
+        all; ``[grid]``, lists of values of which every combination is run; ``[method.NAME]``, what
+        a method has beside its preset (run config keys, ``nodes``, ``parts``).
+    output : Path
+        Where the run folders go: METHOD/[OPTIONS/]seed-N[/part-N].
+    overrides : Mapping[str, Any]
+        Run config keys that come before those of the file.
+
+    Raises
+    ------
+    SettingsError
+        Naming the file and what is wrong with it.
+    """
+    table = presets.read(file)
+    known = defaults()
+    strange = table.keys() - {"methods", "seeds", "nodes", "config", "grid", "method"}
+    if strange:
+        raise SettingsError(f"{file}: found {min(strange)!r}, wanted methods, seeds, nodes, ...")
+    base = {**known, **presets.checked(table.get("config", {}), known, file), **overrides}
+    methods = [_method(name, table, file) for name in table.get("methods", [])]
+    seeds = table.get("seeds", [0])
+    if not methods or not seeds or not all(type(seed) is int for seed in seeds):
+        raise SettingsError(f"{file}: found {len(methods)} methods, seeds {seeds!r}")
+    if unused := table.get("method", {}).keys() - {method.name for method in methods}:
+        raise SettingsError(f"{file}: found [method.{min(unused)}], which is none of its methods")
+    runs = []
+    for seed, options in itertools.product(seeds, _combinations(table.get("grid", {}), file)):
+        for method in methods:
+            nodes = method.nodes or table.get("nodes", 0)
+            for part, changes in enumerate(method.parts):
+                config = {**base, **method.config, **presets.checked(options, known, file)}
+                config |= {**changes, "seed": seed}
+                Settings.from_run_config(config)
+                number = None if len(method.parts) == 1 else part
+                folder = output.resolve() / _name(method.name, options, seed, number)
+                runs.append(Run(folder, method.name, number, nodes, config))
+    return runs
+
+
+def _method(name: str, table: Config, file: Path) -> Preset:
+    return presets.load(name).changed(table.get("method", {}).get(name, {}), file)
+
+
+def _combinations(grid: Mapping[str, Any], file: Path) -> Iterator[Config]:
+    for key, values in grid.items():
+        if not isinstance(values, list) or not values:
+            raise SettingsError(f"{file}: {key}: found {values!r}, wanted a list of values")
+    for values in itertools.product(*grid.values()):
+        yield dict(zip(grid, values, strict=True))
+
+
+def _name(method: str, options: Config, seed: int, part: int | None) -> Path:
+    named = ",".join(f"{key}={value}".replace("/", "_") for key, value in options.items())
+    return Path(method, named, f"seed-{seed}", "" if part is None else f"part-{part}")

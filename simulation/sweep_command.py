@@ -1,0 +1,162 @@
+"""``ef-asr sweep``: the runs of an experiment, on the cores there are, until all are done."""
+
+import os
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from simulation.simulate import Override
+
+if TYPE_CHECKING:
+    from simulation.sweep import Run
+
+POLL = 0.5  # seconds between looks at the runs
+
+
+def sweep(
+    file: Annotated[Path, typer.Argument(help="Which methods, seeds and options; TOML.")],
+    data: Annotated[
+        str | None, typer.Option(help="A folder of recordings, or a corpus by name.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Where the runs go; by default runs/NAME-OF-FILE.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Runs at a time, which share the cores; one a core.")
+    ] = None,
+    overrides: Override = None,
+) -> None:
+    """Run what is not yet done of an experiment, then compare. Start it again to go on with it.
+
+    The last line is the page that compares the runs.
+    """
+    from server_app.comparison import write_comparison
+
+    from efmodel import corpus
+    from efmodel.settings import SettingsError
+    from simulation.simulate import run_config
+    from simulation.sweep import plan
+
+    try:
+        changes = {o.partition("=")[0] for o in overrides or []}
+        config = {
+            key: value for key, value in run_config(overrides or []).items() if key in changes
+        }
+        if data is not None:
+            config["data"], config["data-path"] = corpus.named(data)
+        folder = output or Path("runs") / file.stem
+        runs = plan(file, folder, config)
+        for run in runs:
+            run.prepare()
+    except SettingsError as error:
+        typer.secho(str(error), fg="red", err=True)
+        raise typer.Exit(2) from None
+    cores = sorted(os.sched_getaffinity(0))
+    failed = Queue(runs, _shares(cores, jobs or len(cores))).work()
+    done = [run.folder for run in runs if run.is_done()]
+    if done:
+        print(write_comparison(done, folder))
+    raise typer.Exit(1 if failed else 0)
+
+
+def _shares(cores: list[int], jobs: int) -> list[set[int]]:
+    """Deal the cores out to so many runs at a time; no run has none."""
+    jobs = max(1, min(jobs, len(cores)))
+    return [set(cores[number::jobs]) for number in range(jobs)]
+
+
+class Queue:
+    """Runs one after another on each share of the cores.
+
+    A run whose clients are few cannot keep several cores busy; several runs can.
+    """
+
+    def __init__(self, runs: list["Run"], shares: list[set[int]]) -> None:
+        self.waiting = [run for run in runs if not run.is_done()]
+        self.total = len(runs)
+        self.skipped = self.total - len(self.waiting)
+        self.free = shares
+        self.running: dict[subprocess.Popen[bytes], tuple[Run, set[int], TaskID]] = {}
+        self.failed: list[Run] = []
+        self.ended = 0
+        self.progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        )
+
+    def work(self) -> list["Run"]:
+        """Run all that wait, and return those that failed; Ctrl-C stops those under way."""
+        print(f"{self.total} runs, {self.skipped} of them done, {len(self.free)} at a time")
+        self.progress.disable = not self.progress.console.is_terminal
+        try:
+            with self.progress:
+                while self.waiting or self.running:
+                    while self.waiting and self.free:
+                        self._start(self.waiting.pop(0), self.free.pop())
+                    time.sleep(POLL)
+                    self._look()
+        except KeyboardInterrupt:
+            for process in self.running:
+                process.terminate()
+            for process in self.running:
+                process.wait()
+            typer.secho("interrupted: the same command goes on", fg="yellow", err=True)
+            raise typer.Exit(130) from None
+        return self.failed
+
+    def _start(self, run: "Run", cores: set[int]) -> None:
+        program = str(Path(sys.executable).parent / "ef-asr")
+        everywhere = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, cores)  # a process starts on its parent's cores
+        try:
+            with (run.folder / "sweep.log").open("ab") as log:
+                process = subprocess.Popen(
+                    [program, *run.command()], stdout=log, stderr=log, start_new_session=True
+                )
+        finally:
+            os.sched_setaffinity(0, everywhere)
+        task = self.progress.add_task(run.name, total=run.config["rounds"])
+        self.running[process] = (run, cores, task)
+
+    def _look(self) -> None:
+        for process, (run, _, task) in list(self.running.items()):
+            self.progress.update(task, completed=run.rounds_done())
+            if process.poll() is not None:
+                self._end(process)
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        run, cores, task = self.running.pop(process)
+        self.free.append(cores)
+        self.ended += 1
+        minutes = (self.progress.tasks[self.progress.task_ids.index(task)].elapsed or 0.0) / 60
+        self.progress.remove_task(task)
+        count = f"{self.skipped + self.ended}/{self.total} {run.name}"
+        if process.returncode == 0:
+            print(f"{count}: {_rates(run)}, {minutes:.1f} min", flush=True)
+            return
+        self.failed.append(run)
+        lines = (run.folder / "sweep.log").read_text(errors="replace").splitlines()
+        typer.secho(f"{count} failed after {minutes:.1f} min:", fg="red", err=True)
+        typer.secho("\n".join(lines[-4:]), err=True)
+
+
+def _rates(run: "Run") -> str:
+    """Say what a run reached."""
+    from server_app.run_folder import RunFolder, read_metrics
+
+    with suppress(IndexError):
+        last = read_metrics(RunFolder.at(run.folder).metrics)[-1]
+        return "WER % " + " ".join(f"{100 * wer:.1f}" for wer in last["wer"])
+    return "no rounds"

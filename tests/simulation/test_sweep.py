@@ -1,0 +1,127 @@
+"""Sweeps: what a file plans, and that real runs are done once, resumed and compared."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from efmodel.settings import SettingsError
+from server_app.run_folder import read_metrics
+from simulation import presets
+from simulation.sweep import plan
+
+EF_ASR = str(Path(sys.executable).parent / "ef-asr")
+SWEEP = """
+methods = ["hetero", "separate", "centralised"]
+seeds = [0, 1]
+nodes = 6
+
+[config]
+rounds = 3
+lr = 2
+
+[grid]
+exit-loss = ["mean", "linear"]
+
+[method.separate]
+min-train-nodes = 2
+"""
+
+
+def written(folder: Path, text: str = SWEEP) -> Path:
+    file = folder / "small.toml"
+    file.write_text(text)
+    return file
+
+
+def test_every_preset_is_in_order_and_has_one_home():
+    assert {"centralised", "full", "hetero", "skewed", "exclusive", "smallest", "separate", "local",
+            "naive", "distill", "heterofl", "paper"} <= set(presets.names())  # fmt: skip
+    for name in presets.names():
+        assert presets.load(name).name == name
+
+
+def test_a_sweep_is_every_method_with_every_option_and_seed(tmp_path):
+    runs = plan(written(tmp_path), tmp_path / "out", {"rounds": 4})
+    assert len(runs) == 2 * 2 * (1 + 3 + 1)
+    assert len({run.folder for run in runs}) == len(runs)
+    assert {run.config["rounds"] for run in runs} == {4} and {run.config["lr"] for run in runs} == {
+        2.0
+    }
+    for run in runs:
+        assert run.config["exit-loss"] in run.folder.parts[-2 if run.part is None else -3]
+        assert run.nodes == (1 if run.method == "centralised" else 6)
+        if run.method == "separate":
+            assert run.config["select"] == f"capacity={run.part + 1}"
+            assert run.config["min-train-nodes"] == 2
+    first = runs[0].command()
+    assert "seed=1" in runs[-1].command() and "lr=2.0" in first and "rounds=4" in first
+    assert runs[1].name == "separate/exit-loss=mean/seed-0/part-0"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ('"hetero"', '"hetro"', "preset: found 'hetro', wanted one of centralised"),
+        ("lr = 2", "lr = 'fast'", "small.toml: lr: found 'fast', wanted float"),
+        ("lr = 2", "lrr = 2", "found a key 'lrr', which no run config has"),
+        ("lr = 2", "lr = -1.0", "lr: found -1.0, wanted a number above 0"),
+        ("seeds = [0, 1]", "seeds = ['a']", "found 3 methods, seeds ['a']"),
+        ("[method.separate]", "[method.local]", "[method.local], which is none of its methods"),
+        ("nodes = 6", "node = 6", "found 'node', wanted methods"),
+        ("nodes = 6", "nodes = ", "small.toml: Invalid value"),
+        ('["mean", "linear"]', '"mean"', "exit-loss: found 'mean', wanted a list"),
+    ],
+)
+def test_a_file_that_is_not_in_order_is_refused_by_name(tmp_path, old, new, complaint):
+    with pytest.raises(SettingsError) as error:
+        plan(written(tmp_path, SWEEP.replace(old, new)), tmp_path, {})
+    assert complaint in str(error.value)
+
+
+def test_a_folder_with_a_run_of_another_config_is_left_alone(tmp_path):
+    (run, *_) = plan(written(tmp_path), tmp_path / "out", {})
+    run.prepare()
+    (run.folder / "config.json").write_text(json.dumps({**run.config, "lr": 1.0}))
+    with pytest.raises(SettingsError, match=r"holds a run with lr = 1.0, wanted 2.0"):
+        run.prepare()
+
+
+REAL = """
+methods = ["hetero", "smallest"]
+nodes = 3
+
+[config]
+rounds = 3
+local-epochs = 1
+max-utterances = 2
+"""
+
+
+def test_a_sweep_stops_goes_on_and_compares(tmp_path):
+    """Interrupted when a round is done; the same command finishes, and does nothing twice."""
+    file, out = written(tmp_path, REAL), tmp_path / "out"
+    command = [EF_ASR, "sweep", str(file), "--output", str(out)]
+    first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    metrics = out / "hetero" / "seed-0" / "metrics.jsonl"
+    deadline = time.monotonic() + 300
+    while not metrics.exists() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    first.send_signal(signal.SIGINT)
+    assert first.wait(120) == 130
+    before = read_metrics(metrics)
+    assert 1 <= len(before) < 3
+
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert again.returncode == 0, again.stdout + again.stderr
+    page = Path(again.stdout.splitlines()[-1])
+    assert "smallest" in page.read_text() and "hetero" in page.read_text()
+    assert read_metrics(metrics)[: len(before)] == before
+    assert len(json.loads((metrics.parent / "command.json").read_text())["commands"]) == 2
+
+    third = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert third.returncode == 0 and "2 runs, 2 of them done" in third.stdout
