@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, Formatter, LogLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import EngFormatter, Formatter, FuncFormatter, LogLocator, NullLocator
 
 from server_app.comparison import RATES, Method, Spread
 
@@ -56,8 +56,8 @@ def write_pictures(methods: list[Method], folder: Path) -> list[Picture]:
         for rate in RATES if exits else ():
             if figure := _curves(methods, rate, exits, over, formatter):
                 caption = (
-                    f"{rate.upper()} at each exit over {axis}: mean and standard deviation, on a "
-                    "logarithmic scale"
+                    f"{rate.upper()} at each exit over {axis}: mean and standard deviation, "
+                    "rates on a logarithmic scale"
                 )
                 keep(figure, f"{rate}-over-{NAMES[over]}", caption)
     if trained:
@@ -92,8 +92,8 @@ def _label_below(panels: list[Axes], exit: int, label: str) -> None:
     panels[exit - 1].set_xlabel(label if lowest else "")
 
 
-def _log_ticks(axis: Axis, formatter: Formatter) -> None:
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+def _log_ticks(axis: Axis, steps: tuple[int, ...], formatter: Formatter) -> None:
+    axis.set_major_locator(LogLocator(subs=steps))
     axis.set_major_formatter(formatter)
     axis.set_minor_locator(NullLocator())
 
@@ -165,10 +165,10 @@ def _curves(
         panel.set_title(f"exit {exit}", fontsize=11)
         _label_below(panels, exit, AXES[over][0])
         panel.set_yscale("log", nonpositive="clip")
-        _log_ticks(panel.yaxis, PercentFormatter(1.0))
+        _log_ticks(panel.yaxis, (1, 2, 5), FuncFormatter(lambda rate, _: f"{100 * rate:g} %"))
         if formatter is not None:
             panel.set_xscale("log", nonpositive="clip")
-            _log_ticks(panel.xaxis, formatter())
+            _log_ticks(panel.xaxis, (1, 3), formatter())
         panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
     for panel in panels[::COLUMNS]:

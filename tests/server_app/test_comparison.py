@@ -193,7 +193,7 @@ def test_the_page_read_back(sweep, tmp_path):
     rates, cost = {}, {}
     for row in cells.rows:
         (rates if len(row) == 8 else cost).setdefault(row[0], row)
-    assert rates["hetero"][1:5] == ["2", "30.0 ± 7.1", "20.0 ± 0.0", "20.0 ± 7.1"]
+    assert rates["hetero"][1:5] == ["2", "30.0± 7.1", "20.0± 0.0", "20.0± 7.1"]
     assert rates[f"{HOSTILE} *"][1:5] == ["1", "30.0", "10.0", "20.0"]
     assert rates["blind"][1:5] == ["1", "–", "–", "–"]
     # The lowest of each column, and all that look like it.
