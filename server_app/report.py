@@ -5,7 +5,6 @@ import json
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment
 
@@ -16,13 +15,7 @@ from server_app.run_folder import RunFolder, read_metrics
 
 PACKAGES = ("ef-asr", "flwr", "torch", "transformers")
 
-# Names and reasons come from nodes: Jinja escapes all that it is given.
-PAGE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
-<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<title>{{ name }}</title>
-<style>
+STYLE = """\
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; }
 table { border-collapse: collapse; margin: 1em 0; }
 th, td { padding: .25em .8em; border-bottom: 1px solid #ddd; text-align: right; }
@@ -30,7 +23,16 @@ th:first-child, td:first-child, td.words { text-align: left; }
 img { max-width: 100%; }
 .summary { font-size: 1.15em; }
 code { background: #f3f3f3; padding: .1em .3em; }
-</style>
+"""
+
+# Names and reasons come from nodes: Jinja escapes all that it is given.
+PAGE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>{{ name }}</title>
+<style>
+{{ style }}</style>
 <h1>{{ name }}</h1>
 <p class="summary">{{ rounds | length }} of {{ wanted }} rounds; {{ nodes | length }} nodes;
 {{ "%.1f" % megabytes }} MB exchanged{% if full %} ({{ "%.0f" % (100 * share) }} % of whole
@@ -101,6 +103,7 @@ def write_report(run: Path) -> Path:
     moved = sum(each["bytes-down"] + each["bytes-up"] for each in rounds)
     full = sum(each["bytes-down-full"] + each["bytes-up-full"] for each in rounds)
     page = PAGE.render(
+        style=STYLE,
         name=folder.path.name,
         rounds=rounds,
         wanted=config["rounds"],
@@ -111,19 +114,21 @@ def write_report(run: Path) -> Path:
         failures=sum(each["failed"] for each in rounds),
         minutes=sum(each["train-seconds"] + each["evaluate-seconds"] for each in rounds) / 60,
         evaluated=next((each for each in reversed(rounds) if each["wer"]), None),
-        plot=_base64(folder.plot),
-        versions=_versions(),
+        plot=base64_of(folder.plot),
+        versions=versions(),
         changed={key: value for key, value in config.items() if value != defaults.get(key)},
     )
     whole_file.write(folder.report, page.encode())
     return folder.report
 
 
-def _base64(path: Path) -> str:
+def base64_of(path: Path) -> str:
+    """Return a picture as a page holds it; nothing if there is none."""
     return base64.b64encode(path.read_bytes()).decode() if path.is_file() else ""
 
 
-def _versions() -> dict[str, Any]:
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that matter to a run, as installed here."""
     found = {}
     for package in PACKAGES:
         try:

@@ -62,6 +62,11 @@ class RunFolder:
         return self.path / "config.json"
 
     @property
+    def command(self) -> Path:
+        """What started the run: its method, number of nodes, and commands."""
+        return self.path / "command.json"
+
+    @property
     def checkpoints(self) -> Path:
         """What a run goes on from."""
         return self.path / "checkpoints"

@@ -1,0 +1,207 @@
+"""A run as its folder tells it, whether it is finished or not."""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from efmodel.compute import PASSES_A_STEP, multiply_adds
+from efmodel.config import PRESETS, EarlyExitConfig, preset
+from efmodel.settings import Settings
+from server_app.run_folder import RunFolder, read_metrics
+
+
+@dataclass
+class Run:
+    """One run folder.
+
+    Attributes
+    ----------
+    path : Path
+        The folder.
+    method : str
+        What ``command.json`` calls it, or the folder's name.
+    part : int, optional
+        Its place in a compound method.
+    nodes : int, optional
+        Clients in the federation.
+    commands : list of str
+        What started it.
+    config : dict
+        The run config, keys it does not have at their defaults.
+    rounds : list of dict
+        The records of ``metrics.jsonl``.
+    """
+
+    path: Path
+    method: str
+    part: int | None
+    nodes: int | None
+    commands: list[str]
+    config: dict[str, Any]
+    rounds: list[dict[str, Any]]
+
+    @classmethod
+    def read(cls, path: Path) -> "Run":
+        """Read a run folder, of a finished run or not.
+
+        Raises
+        ------
+        ValueError
+            If a file in it is no JSON object.
+        """
+        folder = RunFolder("", str(path))
+        command = _object(folder.command) if folder.command.is_file() else {}
+        defaults = {name.replace("_", "-"): value for name, value in asdict(Settings()).items()}
+        return cls(
+            path=folder.path,
+            method=str(command.get("method", folder.path.name)),
+            part=command.get("part"),
+            nodes=command.get("nodes"),
+            commands=[str(each) for each in command.get("commands", [])],
+            config=defaults | _object(folder.config),
+            rounds=read_metrics(folder.metrics),
+        )
+
+    @property
+    def seed(self) -> int:
+        """The run config's seed."""
+        return int(self.config["seed"])
+
+    @property
+    def data(self) -> str:
+        """What it was trained and tested on."""
+        return " ".join(str(self.config[key]) for key in ("data", "data-path") if self.config[key])
+
+    @property
+    def finished(self) -> bool:
+        """Whether it had all its rounds."""
+        return bool(self.rounds) and self.last_round >= self.config["rounds"]
+
+    @property
+    def last_round(self) -> int:
+        """The last round that was written down; 0 if none was."""
+        return self.rounds[-1]["round"] if self.rounds else 0
+
+    @property
+    def failures(self) -> int:
+        """Client rounds that were lost."""
+        return sum(record["failed"] for record in self.rounds)
+
+    @property
+    def clients(self) -> int:
+        """Clients in the federation, or, where nothing says so, those that were ever sampled."""
+        return self.nodes or len({name for each in self.rounds for name in each["capacities"]})
+
+    @cached_property
+    def deepest(self) -> int:
+        """The deepest exit that anybody ever trained; 0 if nobody trained any."""
+        trained = (
+            exit
+            for record in self.rounds
+            for exit, trainers in enumerate(record["trainers-per-exit"], start=1)
+            if trainers
+        )
+        return max(trained, default=0)
+
+    @cached_property
+    def federates(self) -> bool:
+        """Whether in some round more than one client was asked: else there is nothing to send."""
+        return any(record["sampled"] > 1 for record in self.rounds)
+
+    @cached_property
+    def model(self) -> EarlyExitConfig | None:
+        """The configuration of its model, if that can be told."""
+        folder = RunFolder("", str(self.path)).model
+        if (folder / "config.json").is_file():
+            found: EarlyExitConfig = EarlyExitConfig.from_pretrained(folder)
+            return found
+        return preset(self.config["model"]) if self.config["model"] in PRESETS else None
+
+    @cached_property
+    def sent(self) -> list[int]:
+        """Bytes down and up until the end of each round."""
+        if not self.federates:
+            return [0] * len(self.rounds)
+        return list(accumulate(each["bytes-down"] + each["bytes-up"] for each in self.rounds))
+
+    @cached_property
+    def computed(self) -> list[float] | None:
+        """Multiply-adds that clients spent on training until the end of each round.
+
+        Each client ``PASSES_A_STEP`` times its audio, its local epochs, and what a second of audio
+        takes in the model cut at its capacity. None if the record does not say who did what.
+        """
+        known = all(
+            "nodes" in each and len(each["nodes"]) == each["answered"] for each in self.rounds
+        )
+        if self.model is None or not known:
+            return None
+        costs = _costs(self.model.to_json_string(use_diff=False))
+        epochs = PASSES_A_STEP * self.config["local-epochs"]
+        return list(
+            accumulate(
+                epochs
+                * sum(n["audio_seconds"] * costs[n["capacity"] - 1] for n in each["nodes"].values())
+                for each in self.rounds
+            )
+        )
+
+    def rounds_until(self, number: int) -> int:
+        """Return how many rounds were over after round ``number``."""
+        return sum(record["round"] <= number for record in self.rounds)
+
+    def rates(self, rate: str, number: int) -> list[float]:
+        """Return a rate per exit, as last evaluated in round ``number`` or before; may be empty."""
+        for record in reversed(self.rounds[: self.rounds_until(number)]):
+            if record[rate]:
+                return list(record[rate])
+        return []
+
+
+@cache
+def _costs(model: str) -> list[float]:
+    return multiply_adds(EarlyExitConfig.from_dict(json.loads(model)))
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: found no JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: found {type(found).__name__}, wanted a JSON object")
+    return found
+
+
+def find_runs(paths: Iterable[Path]) -> list[Path]:
+    """Return the run folders among ``paths`` and below them, each once.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none in one of them.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        below = list(_runs_below(path.expanduser().resolve()))
+        if not below:
+            raise FileNotFoundError(
+                f"report: found no config.json in {path} or below it, wanted a run's folder, or "
+                "one that holds runs"
+            )
+        found |= dict.fromkeys(below)
+    return list(found)
+
+
+def _runs_below(path: Path) -> Iterable[Path]:
+    for folder, inside, files in os.walk(path):
+        inside.sort()
+        # A saved model has a config.json too, but no rounds.
+        if "config.json" in files and "rounds" in _object(Path(folder, "config.json")):
+            inside.clear()
+            yield Path(folder)
