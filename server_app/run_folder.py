@@ -96,11 +96,6 @@ class RunFolder:
         """How the run went, for a browser."""
         return self.path / "report.html"
 
-    @property
-    def command(self) -> Path:
-        """How the run was started: method, clients, commands."""
-        return self.path / "command.json"
-
     def add_command(self, command: str, method: str, nodes: int) -> None:
         """Write down a command that started, or resumed, the run; a sweep told more before."""
         known: dict[str, Any] = {"method": method, "nodes": nodes, "commands": []}

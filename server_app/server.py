@@ -63,8 +63,11 @@ def federate(grid: Grid, context: Context) -> RunFolder:
 
     def evaluate(arrays: ArrayRecord) -> list[ExitScore]:
         model.load_state_dict(arrays.to_torch_state_dict())
+        # A strategy may score other models than the whole one, and other than at its exits.
+        models = getattr(strategy, "models_to_score", lambda model: [model])(model)
         with autocast(model.device, settings.precision):
-            return score(model, held_out, tokenizer, settings.batch_seconds)
+            scores = (score(m, held_out, tokenizer, settings.batch_seconds) for m in models)
+            return [exit for each in scores for exit in each]
 
     strategy.summary()
     request = describe(model.config, tokenizer)

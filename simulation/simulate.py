@@ -37,6 +37,9 @@ def simulate(
     preset: Annotated[
         str, typer.Option(help="A method of the experiments, such as hetero or full.")
     ] = "",
+    client_gpus: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of a GPU for each client, such as 0.25.")
+    ] = 0.0,
     overrides: Override = None,
 ) -> None:
     """Train across many simulated clients. The last line is the run folder."""
@@ -75,7 +78,7 @@ def simulate(
     config["output"] = str(folder.path)
     folder.add_command(shlex.join(["ef-asr", *sys.argv[1:]]), preset, nodes)
     print(f"run folder: {folder.path}", flush=True)
-    raise typer.Exit(_run(config, nodes, folder))
+    raise typer.Exit(_run(config, folder, federation(nodes, client_gpus)))
 
 
 def run_config(overrides: list[str], preset: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -128,13 +131,20 @@ def _keys(config: dict[str, Any]) -> str:
     return f"with KEY one of {', '.join(config)}"
 
 
-def _run(config: dict[str, Any], nodes: int, folder: Any) -> int:
+def federation(nodes: int, client_gpus: float) -> str:
+    """Return Flower's federation config: how many clients, and what Ray gives each of them."""
+    # One core for each simulated client: Ray then gives torch one thread, and none waits.
+    config = f"num-supernodes={nodes} client-resources-num-cpus=1"
+    config += f" client-resources-num-gpus={client_gpus}"
+    if not os.environ.get("RAY_ADDRESS"):  # a cluster that is there has cores of its own
+        config += f" init-args-num-cpus={len(os.sched_getaffinity(0))}"
+    return config
+
+
+def _run(config: dict[str, Any], folder: Any, federation: str) -> int:
     """Run the app and return the exit code."""
     from simulation.superlink import LocalSuperLink, app_folder, run_id_in
 
-    cores = len(os.sched_getaffinity(0))
-    # One core for each simulated client: Ray then gives torch one thread, and none waits.
-    federation = f"num-supernodes={nodes} client-resources-num-cpus=1 init-args-num-cpus={cores}"
     overrides = " ".join(f"{key}={json.dumps(value)}" for key, value in config.items())
     log = folder.path / "simulate.log"
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # kill, like Ctrl-C, stops it all

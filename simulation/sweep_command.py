@@ -43,10 +43,9 @@ def sweep(
 
     The last line is the page that compares the runs.
     """
-    from server_app.comparison import write_comparison
-
     from efmodel import corpus
     from efmodel.settings import SettingsError
+    from server_app.comparison_page import write_comparison
     from simulation.simulate import run_config
     from simulation.sweep import plan
 

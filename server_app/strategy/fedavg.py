@@ -148,7 +148,7 @@ class PartialFedAvg(FedAvg):
             self._frozen_name = digest(self._sent, self.frozen)
         known = {node.id: self._holding.get(node.id) == node.capacity for node in cohort}
         contents = {
-            (capacity, holds): self._content(server_round, capacity, holds, config)
+            (capacity, holds): self.content(server_round, capacity, holds, config)
             for capacity, holds in {(node.capacity, known[node.id]) for node in cohort}
         }
         self._messages = [
@@ -163,9 +163,10 @@ class PartialFedAvg(FedAvg):
 
     def prefix(self, capacity: int) -> ArrayRecord:
         """Return the tensors that a client of that capacity trains and returns."""
-        return self._up_to(capacity, leaving_out=self.frozen)
+        return self.tensors(capacity, leaving_out=self.frozen)
 
-    def _up_to(self, capacity: int, leaving_out: frozenset[str]) -> ArrayRecord:
+    def tensors(self, capacity: int, leaving_out: frozenset[str]) -> ArrayRecord:
+        """Return what the model of a client of that capacity is made of, as it travels."""
         owned = self.owner_exits
         return ArrayRecord(
             {
@@ -175,9 +176,10 @@ class PartialFedAvg(FedAvg):
             }
         )
 
-    def _content(
+    def content(
         self, server_round: int, capacity: int, holds: bool, config: ConfigRecord
     ) -> RecordDict:
+        """Return the message for nodes of that capacity that hold the frozen tensors, or do not."""
         request = ConfigRecord(
             {**config, "server-round": server_round, "capacity": capacity},
         )
@@ -185,7 +187,7 @@ class PartialFedAvg(FedAvg):
             request[wire.DTYPE_KEY] = self.wire_dtype
         if self.frozen:
             request[FROZEN_KEY] = f"{self._frozen_name}-{capacity}"
-        arrays = self._up_to(capacity, leaving_out=self.frozen if holds else frozenset())
+        arrays = self.tensors(capacity, leaving_out=self.frozen if holds else frozenset())
         return RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: request})
 
     def aggregate_train(
@@ -237,6 +239,14 @@ class PartialFedAvg(FedAvg):
         return self._new_arrays(mean, current), self.train_metrics_aggr_fn(
             kept, self.weighted_by_key
         )
+
+    def running_mean(self, current: Mapping[str, NDArray]) -> PartialMean:
+        """Return the sums, still empty, that a round's replies are folded into."""
+        return PartialMean(self.coverage)
+
+    def depth(self, trained: Iterable[str], capacity: int) -> int:
+        """Return the deepest exit that a client of that capacity trained, by its tensors' names."""
+        return max(self.owner_exits[name] for name in trained)
 
     def _sender(self, reply: Message) -> Node:
         """Return whose reply it is; a node of capacity 0 where nothing was asked of it.
@@ -304,7 +314,7 @@ class _Fold:
     def __init__(self, strategy: PartialFedAvg, current: Mapping[str, NDArray]) -> None:
         self.strategy = strategy
         self.current = current
-        self.mean = PartialMean(strategy.coverage)
+        self.mean = strategy.running_mean(current)
         self.spool = norm_bound.Spool() if math.isnan(strategy.max_update_norm) else None
 
     def add(
@@ -329,7 +339,7 @@ class _Fold:
         weight = weight_of(strategy.weighting, metrics, examples, capacity)
         record = validation.only_record(records.array_records.values(), ArrayRecord)
         arrays = validation.checked_arrays(record, sent, strategy.wire_dtype)
-        depth = max(strategy.owner_exits[name] for name in arrays)
+        depth = strategy.depth(arrays, capacity)
         scales = None
         if strategy.wire_dtype != "float32":
             scales = validation.checked_scales(records.config_records.values(), arrays, sent)

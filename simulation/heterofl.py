@@ -1,0 +1,253 @@
+"""HeteroFL, a baseline: weak clients train a narrower model, where ours train a shallower one.
+
+Diao, Ding, Tarokh, "HeteroFL: Computation and Communication Efficient Federated Learning for
+Heterogeneous Clients" (ICLR 2021, arXiv 2010.01264). In a run::
+
+    ef-asr simulate --set strategy=simulation.heterofl:HeteroFL
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from logging import INFO
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.common import NDArray, log
+from flwr.serverapp import Grid
+
+from efmodel.config import EarlyExitConfig
+from efmodel.model import EarlyExitForCTC
+from efmodel.payload import CAPACITY_KEY, CONFIG_KEY
+from server_app.strategy import PartialFedAvg
+from server_app.strategy.arrays import packed, view
+from server_app.strategy.partial_mean import PartialMean
+
+NEAR = 0.01  # of the parameters: widths nearer than this to what is wanted are as good
+
+Tensor = TypeVar("Tensor", NDArray, torch.Tensor)
+
+
+class HeteroFL(PartialFedAvg):
+    """Every client trains all layers, a weak one the leading channels of each.
+
+    A client of capacity c is sent the model of ``widths(config)[c - 1]``, which has as many
+    parameters as the whole model cut at exit c, and one exit, behind the last layer: HeteroFL has
+    no early ones. An element of a tensor becomes the mean over the clients that hold it
+    (section 3); one that nobody held stays as it is. What a run says of "exit" c (trainers, loss,
+    WER, CER) is of width c, each scored as a model of its own; the clients' losses have one entry.
+    The model saved at the end has the whole width, and but its last exit was trained.
+
+    Left out: static batch normalisation, since the models here have layer norms and no statistics
+    of a batch; the scaler (a narrow layer's output over its share of the width), since a norm
+    brings what each layer and head reads to unit scale, and the client stays as it is; the masked
+    loss, since every client spells with the whole alphabet. What narrows with a model although it
+    has no channels to slice: the weight norm of the positional convolution, taken over the slice,
+    and a conformer's sinusoids, which have the wavelengths of the narrow model's width.
+
+    In simulations only: a deployed node would hold its capacity against the narrow model's exit.
+
+    Parameters
+    ----------
+    owner_exits : Mapping[str, int]
+        As for PartialFedAvg.
+    **partial : Any
+        PartialFedAvg's arguments; without frozen tensors, noise and bounds, in float32 and with
+        the coverage "trainers".
+    """
+
+    def __init__(self, owner_exits: Mapping[str, int], **partial: Any) -> None:
+        super().__init__(owner_exits, **partial)
+        found = {
+            "wire-dtype": (self.wire_dtype, "float32"),
+            "coverage": (self.coverage, "trainers"),
+            "max-update-norm": (partial.get("max_update_norm", "off"), "off"),
+            "freeze or train": ("frozen tensors" if self.frozen else "all", "all"),
+        }
+        for key, (value, wanted) in found.items():
+            if value != wanted:
+                raise ValueError(f"{key}: found {value!r}, wanted {wanted}")
+        self.widths: list[EarlyExitConfig] = []  # by capacity
+        self.shapes: list[dict[str, tuple[int, ...]]] = []  # of each one's tensors
+
+    def summary(self) -> None:
+        """Log what is about to run."""
+        log(INFO, "\t├──> HeteroFL: widths in place of %d exits", self.num_exits)
+        super().summary()
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Choose the widths, once, and send each client its slices."""
+        if not self.widths:
+            self._choose(EarlyExitConfig.from_dict(json.loads(str(config[CONFIG_KEY]))))
+        return super().configure_train(server_round, arrays, config, grid)
+
+    def _choose(self, config: EarlyExitConfig) -> None:
+        self.widths = widths(config)
+        self.shapes = [shapes(each) for each in self.widths]
+        for capacity, each in enumerate(self.widths, start=1):
+            size = f"hidden {each.hidden_size}, {each.num_attention_heads} heads"
+            size = f"{size}, intermediate {each.intermediate_size}"
+            ratio = num_parameters(each) / num_parameters(config.cut(capacity))
+            log(INFO, "width %d: %s; %.3f of exit %d's parameters", capacity, size, ratio, capacity)
+
+    def tensors(self, capacity: int, leaving_out: frozenset[str]) -> ArrayRecord:
+        """Return the slices of a client of that capacity, by its own names."""
+        slices = {}
+        for name, shape in self.shapes[capacity - 1].items():
+            whole = self.whole_name(name)
+            slices[name] = packed(part(whole, view(self.arrays[whole]), shape).reshape(shape))
+        return ArrayRecord(slices)
+
+    def whole_name(self, name: str) -> str:
+        """Return what a narrow model's tensor is called in the whole one: its head is the last."""
+        return name.replace("exits.1.", f"exits.{self.num_exits}.")
+
+    def content(
+        self, server_round: int, capacity: int, holds: bool, config: ConfigRecord
+    ) -> RecordDict:
+        """Return the message: the narrow model is described as the one that there is."""
+        config = ConfigRecord({**config, CONFIG_KEY: self.widths[capacity - 1].to_json_string()})
+        content = super().content(server_round, capacity, holds, config)
+        content.config_records[self.configrecord_key][CAPACITY_KEY] = 1  # it has one exit
+        return content
+
+    def running_mean(self, current: Mapping[str, NDArray]) -> PartialMean:
+        """Return sums of slices."""
+        return SliceMean(current, self.whole_name)
+
+    def depth(self, trained: Iterable[str], capacity: int) -> int:
+        """Return the width that a client trained: all of what it was sent."""
+        return capacity
+
+    def models_to_score(self, model: EarlyExitForCTC) -> list[EarlyExitForCTC]:
+        """Return the model of each width, narrow to wide: what is scored for each capacity."""
+        state = model.state_dict()
+        models = []
+        for config, its_shapes in zip(self.widths, self.shapes, strict=True):
+            slices = {}
+            for name, shape in its_shapes.items():
+                whole = self.whole_name(name)
+                slices[name] = part(whole, state[whole], shape).reshape(shape)
+            models.append(EarlyExitForCTC(config).to(model.device))
+            models[-1].load_state_dict(slices)
+        return models
+
+
+class SliceMean(PartialMean):
+    """Running sums, one per tensor of the whole model, with a weight for each element.
+
+    For an element i of a tensor and the clients k whose slice holds it::
+
+        theta[i] <- sum_k w_k theta^k[i] / sum_k w_k
+    """
+
+    def __init__(self, current: Mapping[str, NDArray], whole_name: Callable[[str], str]) -> None:
+        super().__init__("trainers")
+        self.current = current
+        self.whole_name = whole_name
+        self.held: dict[str, NDArray] = {}  # by element, the weight of those that hold it
+
+    def add(
+        self,
+        arrays: Mapping[str, NDArray],
+        weight: float,
+        factor: float = 1.0,
+        scales: Mapping[str, float] | None = None,
+    ) -> None:
+        """Fold in one client's slices, whole changes in float32: no ``factor``, no ``scales``."""
+        for name, array in arrays.items():
+            whole = self.whole_name(name)
+            if whole not in self.sums:
+                self.sums[whole] = np.zeros(self.current[whole].shape, np.float32)
+                self.held[whole] = np.zeros(self.current[whole].shape, np.float32)
+            sums = part(whole, self.sums[whole], array.shape)
+            sums += np.float32(weight) * array.reshape(sums.shape)
+            held = part(whole, self.held[whole], array.shape)
+            held += np.float32(weight)
+
+    def mean(self, name: str, current: NDArray) -> NDArray:
+        """Return the new value of a tensor whose value was ``current``, in ``current``'s dtype."""
+        held = self.held[name]
+        mean = np.divide(self.sums[name], held, out=current.astype(np.float32), where=held > 0)
+        return mean.astype(current.dtype, copy=False)
+
+
+def part(name: str, whole: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return the part of a tensor that a narrower model's of that shape holds: a view.
+
+    The leading slice; of a gate that of each half, values and gates, as ``glu`` splits them, with
+    the halves as the view's first axis.
+    """
+    if ".gate." in name:
+        whole = whole.reshape(2, -1, *whole.shape[1:])
+        shape = (2, shape[0] // 2, *shape[1:])
+    return whole[tuple(slice(size) for size in shape)]
+
+
+def narrow(config: EarlyExitConfig, heads: int, intermediate: int) -> EarlyExitConfig:
+    """Return the configuration with so many heads of the same size, and just the last exit.
+
+    Everything but the feed-forward layers narrows with the heads; groups of the positional
+    convolution stay as wide as they were, so that the leading ones are slices of the whole.
+    """
+
+    def share(size: int) -> int:
+        return max(1, size * heads // config.num_attention_heads)
+
+    sizes = config.to_dict()
+    sizes |= {
+        "num_attention_heads": heads,
+        "hidden_size": share(config.hidden_size),
+        "intermediate_size": intermediate,
+        "conv_dim": [share(size) for size in config.conv_dim],
+        "num_conv_pos_embedding_groups": share(config.num_conv_pos_embedding_groups),
+        "exit_layers": [config.num_hidden_layers],
+    }
+    narrower: EarlyExitConfig = EarlyExitConfig.from_dict(sizes)
+    return narrower
+
+
+def widths(config: EarlyExitConfig) -> list[EarlyExitConfig]:
+    """Return the width of each capacity: as many parameters as the model cut at that exit has.
+
+    Of the widths that come nearer to that than ``NEAR``, the one whose heads and feed-forward
+    layers shrink most alike; the deepest capacity has the whole width.
+    """
+    whole, groups = config.num_attention_heads, config.num_conv_pos_embedding_groups
+    convolves = config.layer_type != "conformer"  # for position
+    lines: dict[int, tuple[int, int]] = {}  # by heads, parameters: of 1 channel, of each further
+    for heads in range(1, whole + 1):
+        if convolves and groups * heads % whole:
+            continue  # its last group would end within one of the whole's
+        one, two = (num_parameters(narrow(config, heads, size)) for size in (1, 2))
+        lines[heads] = (one, two - one)
+
+    def nearest(wanted: int) -> EarlyExitConfig:
+        rated = []
+        for heads, (one, each) in lines.items():
+            size = min(max(1 + round((wanted - one) / each), 1), config.intermediate_size)
+            error = abs(one + each * (size - 1) - wanted) / wanted
+            unlike = abs(math.log(size / config.intermediate_size * whole / heads))
+            rated.append((max(error, NEAR), unlike, heads, size))
+        *_, heads, size = min(rated)
+        return narrow(config, heads, size)
+
+    exits = range(1, config.num_exits)
+    narrower = [nearest(num_parameters(config.cut(exit))) for exit in exits]
+    return [*narrower, narrow(config, whole, config.intermediate_size)]
+
+
+def shapes(config: EarlyExitConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor of a model, without making it."""
+    with torch.device("meta"):
+        state = EarlyExitForCTC(config).state_dict()
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def num_parameters(config: EarlyExitConfig) -> int:
+    """Return how many numbers a model consists of."""
+    return sum(math.prod(shape) for shape in shapes(config).values())
