@@ -7,10 +7,7 @@
 
 import io
 import random
-import shutil
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,30 +16,18 @@ import pyarrow
 import pyarrow.parquet
 import soundfile
 import torch
-import torchaudio
 import typer
 from rich.progress import track
 
 from efmodel.config import SAMPLE_RATE
+from simulation import espeak
+from simulation.espeak import Voice
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TRAIN_SECONDS = 112.0  # of speech of a training voice
 TEST_SECONDS = 45.0  # of speech of a test voice
-MARGIN = 0.1  # seconds of silence kept on both sides
-SILENCE = 0.003  # of full scale; below lies what espeak-ng leaves around its speech
 SAMPLE = Path(__file__).with_name("sample.parquet")
 COMPRESSION = 0.96  # libsndfile's scale from 0 (256 kbit/s a channel) to 1 (6 kbit/s)
-
-
-@dataclass(frozen=True)
-class Voice:
-    """One espeak-ng voice: its accent and variant, pitch (0-99), speed in words per minute."""
-
-    accent: str
-    variant: str
-    pitch: int
-    speed: int
-    split: str = "train"
 
 
 VOICES = (
@@ -91,10 +76,7 @@ def make_sample(
     seed: Annotated[int, typer.Option(help="Decides the texts and loudness.")] = 0,
 ) -> None:
     """Speak all voices and write them as one parquet file of Ogg Opus."""
-    if shutil.which("espeak-ng") is None:
-        raise typer.BadParameter("found no espeak-ng on PATH: install Debian's package espeak-ng")
-    version = subprocess.run(["espeak-ng", "--version"], capture_output=True, text=True).stdout
-    about = f"SYNTHETIC speech made by simulation/make_sample.py with {version.split('  ')[0]}"
+    about = f"SYNTHETIC speech made by simulation/make_sample.py with {espeak.version()}"
     chance = random.Random(seed)
     used: set[str] = set()  # the training texts of three words or more, none of them in the test
     rows: list[dict[str, Any]] = []
@@ -118,7 +100,7 @@ def utterances(
             continue
         if voice.split == "train" and long:
             used.add(text)
-        samples = speak(text, voice) * 10 ** (chance.uniform(-6, 0) / 20)
+        samples = espeak.speak(text, voice) * 10 ** (chance.uniform(-6, 0) / 20)
         left -= len(samples) / SAMPLE_RATE
         number += 1
         yield {
@@ -131,25 +113,6 @@ def utterances(
             "pitch": voice.pitch,
             "speed": voice.speed,
         }
-
-
-def speak(text: str, voice: Voice) -> np.ndarray:
-    """Return the samples ``[samples]`` of a text at 16 kHz, trimmed, at full scale.
-
-    Raises
-    ------
-    CalledProcessError
-        If espeak-ng does not know the voice.
-    """
-    command = ["espeak-ng", "-v", f"{voice.accent}+{voice.variant}", "-p", str(voice.pitch)]
-    command += ["-s", str(voice.speed), "--stdout", text]
-    wave = subprocess.run(command, capture_output=True, check=True).stdout
-    samples, rate = soundfile.read(io.BytesIO(wave), dtype="float32")
-    heard = np.flatnonzero(np.abs(samples) > SILENCE)
-    margin = int(MARGIN * rate)
-    samples = samples[max(0, heard[0] - margin) : heard[-1] + margin]
-    mono = torchaudio.functional.resample(torch.from_numpy(samples), rate, SAMPLE_RATE).numpy()
-    return np.asarray(mono / np.abs(mono).max() * 0.95)
 
 
 def opus(samples: np.ndarray) -> bytes:
