@@ -53,7 +53,7 @@ def simulate(
         if len(method.parts) > 1:
             raise SettingsError(f"preset: {preset} is {len(method.parts)} runs, wanted in a sweep")
         config = run_config(overrides or [], method.config)
-        nodes = nodes or method.nodes or None
+        nodes = (method.nodes or None) if nodes is None else nodes
         config |= {"rounds": rounds} if rounds is not None else {}
         if data is not None:
             config["data"], folder_named = corpus.named(data)
