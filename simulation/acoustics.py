@@ -25,7 +25,7 @@ def recorded(speech: np.ndarray, chance: Generator) -> np.ndarray:
     speech = add_noise(speech, noise, chance.uniform(*SNR))
     speech = band_limit(speech, chance.uniform(*LOW_CUT), chance.uniform(*HIGH_CUT))
     peak = 10 ** (chance.uniform(*PEAK) / 20)
-    return (speech / np.abs(speech).max() * peak).astype(np.float32)
+    return np.asarray(speech / np.abs(speech).max() * peak, dtype=np.float32)
 
 
 def reverberate(speech: np.ndarray, rt60: float, direct_db: float, chance: Generator) -> np.ndarray:
@@ -47,7 +47,7 @@ def coloured_noise(samples: int, tilt: float, chance: Generator) -> np.ndarray:
     spectrum = np.fft.rfft(chance.standard_normal(samples))
     spectrum[1:] *= np.arange(1, len(spectrum)) ** (-tilt / 2)
     spectrum[0] = 0
-    return np.fft.irfft(spectrum, samples)
+    return np.asarray(np.fft.irfft(spectrum, samples))
 
 
 def add_noise(speech: np.ndarray, noise: np.ndarray, snr: float) -> np.ndarray:
@@ -61,4 +61,4 @@ def band_limit(speech: np.ndarray, low: float, high: float) -> np.ndarray:
     frequency = np.fft.rfftfreq(len(speech), 1 / SAMPLE_RATE)
     frequency[0] = frequency[1]
     power = 1 / (1 + (low / frequency) ** (2 * ORDER)) / (1 + (frequency / high) ** (2 * ORDER))
-    return np.fft.irfft(np.fft.rfft(speech) * np.sqrt(power), len(speech))
+    return np.asarray(np.fft.irfft(np.fft.rfft(speech) * np.sqrt(power), len(speech)))
