@@ -154,7 +154,7 @@ class Deployment:
     ) -> Program:  # fmt: skip
         """Start a SuperNode as devices do; ``keys`` holds its key and the certificate to trust."""
         home = self.folder / f"node-{name}"
-        home.mkdir(exist_ok=True)
+        home.mkdir(parents=True, exist_ok=True)
         own = {
             "NAME": name, "KEYS": str(keys or self.keys), "DATA": str(data or home),
             "NODE_CONFIG": config, "SUPERLINK": f"127.0.0.1:{port or self.port}",

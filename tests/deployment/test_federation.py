@@ -30,6 +30,8 @@ def test_the_model_is_what_one_process_computes_and_each_node_gets_its_prefix(tm
     with Deployment(tmp_path, list(CAPACITIES)) as deployment:
         ids = {name: deployment.register(name) for name in CAPACITIES}
         relays = {name: Relay(deployment.port) for name in CAPACITIES}
+        torn = deployment.folder / "node-kitchen" / "apps" / "torn-by-a-full-disk"
+        torn.mkdir(parents=True)
         for name, capacity in CAPACITIES.items():
             config = f"capacity={capacity}"
             deployment.start_node(name, config, speech[name], port=relays[name].port)
@@ -37,6 +39,7 @@ def test_the_model_is_what_one_process_computes_and_each_node_gets_its_prefix(tm
         assert deployment.finish(run_id, 400) == "finished:completed"
         rounds = deployment.rounds()
     assert [record["answered"] for record in rounds] == [3, 3, 3]
+    assert not torn.exists()
     assert rounds[0]["capacities"] == CAPACITIES
     trained = EarlyExitForCTC.from_pretrained(deployment.run_folder / "model")
 
