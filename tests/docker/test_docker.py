@@ -3,6 +3,7 @@
 That the scripts start what they should is seen in tests/deployment, which starts all by them.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -120,7 +121,7 @@ def test_compose_reads_the_files():
     for file in COMPOSE:
         done = subprocess.run(
             ["docker", "compose", "-f", str(DOCKER / file), "config", "--quiet"],
-            env={**settings, "SUPERLINK": "s:8000"}, capture_output=True, text=True,
+            env={**os.environ, **settings, "SUPERLINK": "s:8000"}, capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
 
