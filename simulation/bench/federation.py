@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,31 @@ LOOK_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
+class Memory:
+    """Memory of a process, in bytes."""
+
+    whole: float = 0.0  # libraries, and Ray's object store as far as it was touched, included
+    own: float = 0.0  # what the process allocated for itself
+
+    @classmethod
+    def of(cls, pid: int) -> "Memory":
+        """Return its largest resident set so far, which Linux keeps, and what is its own now."""
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+        said = {key: value.split() for key, _, value in (line.partition(":") for line in lines)}
+        return cls(*(1024.0 * int(said.get(key, ["0"])[0]) for key in ("VmHWM", "RssAnon")))
+
+    def most(self, other: "Memory") -> "Memory":
+        """Return the larger of each."""
+        return Memory(max(self.whole, other.whole), max(self.own, other.own))
+
+
+@dataclass(frozen=True)
 class Federation:
     """One run, after it ended well."""
 
     rounds: list[dict[str, Any]]  # what metrics.jsonl says
     seconds: float  # of the whole command
-    server_peak: float  # bytes, of the server app's process
+    server: "Memory"  # the most that the server app's process held
 
 
 def simulated(*arguments: str) -> Federation:
@@ -49,15 +69,13 @@ def simulated(*arguments: str) -> Federation:
         return Federation(read_metrics(output / "metrics.jsonl"), seconds, peak)
 
 
-def _watch(run: subprocess.Popen[bytes]) -> float:
-    """Return the server process's peak memory in bytes, when the run has ended."""
-    server, peak = None, 0.0
+def _watch(run: subprocess.Popen[bytes]) -> Memory:
+    """Return the most memory that the server process held, when the run has ended."""
+    server, peak = None, Memory()
     while run.poll() is None:
-        try:
+        with suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):  # just ended
             server = server or _server(run.pid)
-            peak = max(peak, _peak(server.pid) if server else 0.0)
-        except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
-            pass  # it ended between two looks
+            peak = peak.most(Memory.of(server.pid)) if server else peak
         time.sleep(LOOK_SECONDS)
     return peak
 
@@ -67,11 +85,3 @@ def _server(run: int) -> psutil.Process | None:
         if any(Path(part).name == SERVER for part in process.cmdline()[:2]):
             return process
     return None
-
-
-def _peak(pid: int) -> float:
-    """Return a process's largest resident set so far: Linux keeps it, and nothing is missed."""
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith("VmHWM:"):
-            return 1024.0 * int(line.split()[1])
-    return 0.0

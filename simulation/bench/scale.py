@@ -49,8 +49,10 @@ def run(many: int = PAPER, few: int = FEW, rounds: int = ROUNDS) -> list[Figure]
         least, most = (federation(speech, clients, rounds) for clients in (few, many))
     beside = f"{few} clients"
     return [
-        Figure(f"{many} clients, server's peak memory", most.server_peak / 1e6,
-               least.server_peak / 1e6, "MB", beside),
+        Figure(f"{many} clients, server's peak memory", most.server.whole / 1e6,
+               least.server.whole / 1e6, "MB", beside),
+        Figure(f"{many} clients, of it its own (the rest: libraries, Ray's object store)",
+               most.server.own / 1e6, least.server.own / 1e6, "MB", beside),
         Figure(f"{many} clients, the whole command", most.seconds / 60, least.seconds / 60,
                "min", beside),
         Figure(f"{many} clients, a tenth a round: clients a minute, round 2 on", pace(most),
