@@ -142,6 +142,10 @@ class PartialFedAvg(FedAvg):
         self._wanted = max(int(len(ready) * self.fraction_train), self.min_train_nodes)
         size = math.ceil(self._wanted * self.over_sample)
         cohort = sample(ready, size, f"{self.seed} {server_round}")
+        if size == self._wanted:
+            # Deep ones first: where clients wait for a processor, the longest are not left for the
+            # end. Not where the first replies close the round: those would be the deep ones.
+            cohort.sort(key=lambda node: -node.capacity)
         self._cohort = {node.id: node for node in cohort}
         self.report.sampled = {node.name: node.capacity for node in cohort}
         if self.frozen and not self._frozen_name:

@@ -85,10 +85,14 @@ class Nodes:
             Message(content, dst_node_id=id, message_type=MessageType.QUERY) for id in strangers
         ]
         failed = {id: f"no answer within {self.timeout:.0f} s" for id in strangers}
+        asked: dict[str, int] = {}
         for reply in exchange(grid, messages, self.timeout, Traffic()):
-            # The error reply for a lost node comes from the SuperLink itself.
-            asked = {m.metadata.message_id: m.metadata.dst_node_id for m in messages}
-            id = asked.get(reply.metadata.reply_to_message_id, reply.metadata.src_node_id)
+            # The error reply for a lost node comes from the SuperLink itself, so what a reply
+            # answers tells who it is of; messages have their ids once they were sent.
+            answered = reply.metadata.reply_to_message_id
+            if answered not in asked:
+                asked = {m.metadata.message_id: m.metadata.dst_node_id for m in messages}
+            id = asked.get(answered, reply.metadata.src_node_id)
             try:
                 self.met[id] = self._unlike_others(self._read(id, reply))
                 del failed[id]

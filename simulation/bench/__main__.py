@@ -12,14 +12,26 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from simulation.bench import aggregate, conformer, device, frozen, train
+from simulation.bench import (
+    aggregate,
+    conformer,
+    device,
+    frozen,
+    scale,
+    simulate,
+    traffic,
+    train,
+)
 from simulation.bench.figure import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "aggregate": aggregate.run,
+    "bytes": traffic.run,
     "conformer": conformer.run,
     "device": device.run,
     "frozen": frozen.run,
+    "scale": scale.run,
+    "simulate": simulate.run,
     "train": train.run,
 }
 

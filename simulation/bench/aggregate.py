@@ -1,4 +1,4 @@
-"""The server's part of a round: time and memory against Flower's FedAvg, bytes against full models.
+"""The server's part of a round: time and memory against Flower's FedAvg.
 
 31 M parameters in 12 layers and six exits, the paper's size. Each measurement runs in a process of
 its own, so that its peak memory is its own.
@@ -17,8 +17,6 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from flwr.serverapp.strategy import FedAvg, Strategy
 from rich.progress import track
 
-from efmodel import wire
-from server_app.exchange import tensor_bytes
 from server_app.strategy import PartialFedAvg
 from simulation.bench.figure import Figure
 from simulation.local_grid import LocalGrid
@@ -52,12 +50,12 @@ def owners() -> dict[str, int]:
     return {name: owner for name, (_, owner) in names().items()}
 
 
-def strategy(kind: str, clients: int, **arguments: str) -> Strategy:
+def strategy(kind: str, clients: int) -> Strategy:
     """Return ours or Flower's, over that many clients."""
     everyone = {"min_train_nodes": clients, "min_available_nodes": clients}
     if kind == "flower":
         return FedAvg(**everyone)
-    return PartialFedAvg(owners(), **everyone, **arguments)
+    return PartialFedAvg(owners(), **everyone)
 
 
 def fresh(record: ArrayRecord) -> ArrayRecord:
@@ -119,27 +117,6 @@ def peak_bytes(kind: str, clients: int) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
 
 
-def round_bytes(wire_dtype: str) -> float:
-    """Return the bytes, down and up, of a round with two clients at each exit."""
-    capacities = {node: 1 + node % EXITS for node in range(2 * EXITS)}
-    made = strategy("ours", len(capacities), wire_dtype=wire_dtype)
-
-    def play(message: Message) -> Message:
-        capacity = capacities[message.metadata.dst_node_id]
-        return Message(
-            RecordDict({"config": ConfigRecord({"capacity": capacity})}), reply_to=message
-        )
-
-    start = model()
-    total = 0.0
-    for message in made.configure_train(1, start, ConfigRecord(), LocalGrid(play, capacities)):
-        total += tensor_bytes(message)
-        sent = message.content["arrays"]
-        back = sent if wire_dtype == "float32" else wire.encode(sent, sent, wire_dtype, {})[0]
-        total += sum(len(array.data) for array in back.values())
-    return total
-
-
 def run() -> list[Figure]:
     """Measure all."""
     figures = []
@@ -156,10 +133,6 @@ def run() -> list[Figure]:
     most, least = CLIENTS[-1], CLIENTS[0]
     what = f"server's peak memory, {most} replies"
     figures.append(Figure(what, peaks[most], peaks[least], "MB", f"ours with {least}"))
-    full = 2 * 2 * EXITS * sum(len(array.data) for array in model().values()) / 1e6
-    for wire_dtype in track(wire.WIRE_DTYPES, "aggregate: bytes", transient=True):
-        what = f"bytes of a round, uniform capacities, {wire_dtype}"
-        figures.append(Figure(what, round_bytes(wire_dtype) / 1e6, full, "MB", "full models"))
     return figures
 
 

@@ -1,0 +1,87 @@
+"""What a round moves: the bytes of its real messages, both ways, against full models in float32.
+
+The strategy that a run would build sends a preset's tensors to two clients at each exit; what they
+return goes through the mods that a client's replies go through. Only the training is left out: its
+changes have other values, not other sizes.
+"""
+
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from rich.progress import track
+
+from client_app.mods import wire_format
+from efmodel import text
+from efmodel.config import preset
+from efmodel.frozen import parse
+from efmodel.model import EarlyExitForCTC
+from efmodel.payload import CAPACITY_KEY
+from efmodel.settings import Settings
+from efmodel.wire import WIRE_DTYPES
+from server_app.exchange import Traffic, exchange
+from server_app.strategy.named import build
+from simulation.bench.figure import Figure
+from simulation.local_grid import LocalGrid
+
+PRESETS = ("tiny", "paper")
+CASES = [(wire_dtype, "") for wire_dtype in WIRE_DTYPES] + [("float32", "frontend")]
+PER_EXIT = 2  # clients
+SECONDS = 600.0  # for a round; it takes a moment
+
+
+def model_of(name: str) -> EarlyExitForCTC:
+    """Return the preset's model, as a run would start from it."""
+    spelled = text.of_preset(name)
+    sizes = preset(name, vocab_size=len(spelled), pad_token_id=spelled.pad_token_id)
+    return EarlyExitForCTC(sizes)
+
+
+def second_round(model: EarlyExitForCTC, wire_dtype: str, freeze: str) -> Traffic:
+    """Return the bytes of a round whose nodes hold what is frozen since the one before."""
+    exits = model.config.num_exits
+    nodes = range(PER_EXIT * exits)
+    owners = model.owner_exits()
+    frozen = parse(freeze, "all", model.config.num_hidden_layers)
+    settings = Settings(wire_dtype=wire_dtype, min_train_nodes=len(nodes))
+    made = build(settings, owners, {name for name in owners if frozen.holds(name)})
+    client = ClientApp(mods=[wire_format])
+    contexts = {node: Context(1, node, {}, RecordDict(), {}) for node in nodes}
+
+    @client.query()
+    def query(message: Message, context: Context) -> Message:
+        capacity = ConfigRecord({CAPACITY_KEY: 1 + context.node_id % exits})
+        return Message(RecordDict({"config": capacity}), reply_to=message)
+
+    @client.train()
+    def train(message: Message, context: Context) -> Message:
+        held = message.content["arrays"].items()
+        arrays = ArrayRecord({name: array for name, array in held if not frozen.holds(name)})
+        metrics = MetricRecord({"num-examples": 1})
+        return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
+
+    def play(message: Message) -> Message:
+        return client(message, contexts[message.metadata.dst_node_id])
+
+    arrays, grid = ArrayRecord(model.state_dict()), LocalGrid(play, nodes)
+    for server_round in (1, 2):
+        moved = Traffic()
+        messages = made.configure_train(server_round, arrays, ConfigRecord(), grid)
+        new, _ = made.aggregate_train(server_round, exchange(grid, messages, SECONDS, moved))
+        assert new is not None and moved.answered == len(nodes)
+        grid.sent.clear()
+    return moved
+
+
+def run(presets: tuple[str, ...] = PRESETS) -> list[Figure]:
+    """Measure each preset with each type on the wire, and with its front end frozen."""
+    figures = []
+    for name in presets:
+        model = model_of(name)
+        whole = sum(len(array.data) for array in ArrayRecord(model.state_dict()).values())
+        full = 2 * PER_EXIT * model.config.num_exits * whole / 1e6
+        for wire_dtype, freeze in track(CASES, f"bytes: {name}", transient=True):
+            moved = second_round(model, wire_dtype, freeze)
+            what = f"{name}, bytes of a round, uniform capacities, {wire_dtype}"
+            what += f", freeze={freeze}" if freeze else ""
+            both = (moved.down + moved.up) / 1e6
+            figures.append(Figure(what, both, full, "MB", "full models in float32"))
+    return figures
