@@ -44,11 +44,12 @@ print(json.dumps([platform.machine(), losses]))
 @pytest.mark.parametrize("overrides", [[], ["--overrides", str(ROOT / "docker/without-torch.txt")]])
 def test_every_dependency_has_a_wheel_for_aarch64(tmp_path, python, overrides):
     found = tmp_path / "found.txt"
-    command = [UV, "pip", "compile", *PLATFORM, "--python-version", python, *overrides]
+    command = [UV, "pip", "compile", "--no-python-downloads", *PLATFORM]
+    command += ["--python-version", python, *overrides]
     done = subprocess.run(
         [*command, ROOT / "pyproject.toml", "-o", found], capture_output=True, text=True
     )
-    if "dns error" in done.stderr:
+    if done.returncode and "dns error" in done.stderr:
         pytest.skip("no package registry")
     assert done.returncode == 0, done.stderr
     resolved = {line.split("==")[0] for line in found.read_text().splitlines() if "==" in line}
