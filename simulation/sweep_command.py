@@ -1,6 +1,7 @@
 """``ef-asr sweep``: the runs of an experiment, on the cores there are, until all are done."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -99,6 +100,7 @@ class Queue:
         """Run all that wait, and return those that failed; Ctrl-C stops those under way."""
         print(f"{self.total} runs, {self.skipped} of them done, {len(self.free)} at a time")
         self.progress.disable = not self.progress.console.is_terminal
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # kill, like Ctrl-C, stops it all
         try:
             with self.progress:
                 while self.waiting or self.running:
