@@ -46,7 +46,6 @@ def sweep(
     """
     from efmodel import corpus
     from efmodel.settings import SettingsError
-    from server_app.comparison_page import write_comparison
     from simulation.simulate import run_config
     from simulation.sweep import plan
 
@@ -68,6 +67,8 @@ def sweep(
     failed = Queue(runs, _shares(cores, jobs or len(cores))).work()
     done = [run.folder for run in runs if run.is_done()]
     if done:
+        from server_app.comparison_page import write_comparison  # hours later than all the others
+
         print(write_comparison(done, folder))
     raise typer.Exit(1 if failed else 0)
 
