@@ -14,7 +14,7 @@ from flwr.superlink.grid import InMemoryGrid
 FIRST_POLL = 0.05  # seconds; simulated clients answer fast
 SLOWEST_POLL = 3.0  # seconds; devices take minutes, and the server has better things to do
 PULLED = 4  # replies asked for at a time: no more are in memory, however many are ready
-# Messages for each core that wait in Flower's simulation engine, by what they ask: ten times a
+# Messages for each core of Ray's that wait in Flower's simulation engine, by what they ask: ten times a
 # second it looks at every one of them for every node, 1.6 s for 235 messages and 2,351 nodes. A
 # client that trains is busy for longer than it takes to send the next; a query is over at once.
 SIMULATED = {MessageType.TRAIN: 2, MessageType.QUERY: 32}
@@ -51,7 +51,15 @@ class Pace:
         if not messages or not isinstance(grid, InMemoryGrid):
             return cls()
         each = SIMULATED.get(messages[0].metadata.message_type, SIMULATED[MessageType.TRAIN])
-        return cls(each * len(os.sched_getaffinity(0)), FIRST_POLL)
+        return cls(each * simulated_cores(), FIRST_POLL)
+
+
+def simulated_cores() -> int:
+    """Return the cores that simulated clients train on: Ray's, on however many machines."""
+    import ray  # a real server goes without it
+
+    found = ray.cluster_resources().get("CPU", 0) if ray.is_initialized() else 0
+    return int(found) or len(os.sched_getaffinity(0))
 
 
 def exchange(

@@ -3,10 +3,11 @@
 import os
 
 import pytest
+import ray
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.superlink.grid import InMemoryGrid
 
-from server_app.exchange import SIMULATED, Traffic, exchange, tensor_bytes
+from server_app.exchange import SIMULATED, Traffic, exchange, simulated_cores, tensor_bytes
 from server_app.strategy import PartialFedAvg
 from simulation.local_grid import LocalGrid
 from tests.server_app.federation import OWNERS, drifting, tensors
@@ -49,6 +50,15 @@ def test_a_simulation_is_sent_messages_as_it_answers(kind):
     assert grid.most_out == SIMULATED[kind] * CORES
     assert traffic.sent == traffic.answered == nodes
     assert traffic.down == sum(map(tensor_bytes, grid.sent))
+
+
+def test_a_simulation_s_cores_are_those_of_its_ray_cluster():
+    assert simulated_cores() == CORES  # it has not started yet
+    ray.init(num_cpus=3 * CORES, include_dashboard=False, log_to_driver=False)
+    try:
+        assert simulated_cores() == 3 * CORES
+    finally:
+        ray.shutdown()
 
 
 def test_devices_are_sent_all_messages_at_once():
