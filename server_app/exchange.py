@@ -14,9 +14,10 @@ from flwr.superlink.grid import InMemoryGrid
 FIRST_POLL = 0.05  # seconds; simulated clients answer fast
 SLOWEST_POLL = 3.0  # seconds; devices take minutes, and the server has better things to do
 PULLED = 4  # replies asked for at a time: no more are in memory, however many are ready
-# Messages for each core of Ray's that wait in Flower's simulation engine, by what they ask: ten times a
-# second it looks at every one of them for every node, 1.6 s for 235 messages and 2,351 nodes. A
-# client that trains is busy for longer than it takes to send the next; a query is over at once.
+# Messages for each of Ray's cores that wait in Flower's simulation engine, by what they ask: ten
+# times a second it looks at every one of them for every node, 1.6 s for 235 messages and 2,351
+# nodes. A client that trains is busy for longer than it takes to send the next; a query is over at
+# once.
 SIMULATED = {MessageType.TRAIN: 2, MessageType.QUERY: 32}
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 
 from server_app.run_folder import read_metrics
+from simulation.superlink import stop_family
 
 SERVER = "flwr-simulation"  # the process that runs the server app and hands out the messages
 LOOK_SECONDS = 0.2
@@ -62,7 +63,10 @@ def simulated(*arguments: str) -> Federation:
             run = subprocess.Popen(
                 [*command, "--output", str(output)], stdout=file, stderr=subprocess.STDOUT
             )
-            peak = _watch(run)
+            try:
+                peak = _watch(run)
+            finally:  # interrupted, say: nothing of it stays behind
+                stop_family(run)
         seconds = time.monotonic() - began
         if run.returncode:
             raise RuntimeError(f"{' '.join(command)} failed:\n{said.read_text()[-3000:]}")
