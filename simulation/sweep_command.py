@@ -99,7 +99,7 @@ class Queue:
 
     def work(self) -> list["Run"]:
         """Run all that wait, and return those that failed; Ctrl-C stops those under way."""
-        print(f"{self.total} runs, {self.skipped} of them done, {len(self.free)} at a time")
+        print(f"runs: {self.total}; done: {self.skipped}; at a time: {len(self.free)}", flush=True)
         self.progress.disable = not self.progress.console.is_terminal
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # kill, like Ctrl-C, stops it all
         try:

@@ -137,7 +137,9 @@ def test_what_cannot_be_is_said_before_anything_starts(arguments, complaint, tmp
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "signum", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_ctrl_c_and_kill_stop_the_run_and_all_its_processes(speech, tmp_path, signum):
     before = processes()
     command = [EF_ASR, "simulate", "--data", str(speech), "--rounds", "500", *FAST]

@@ -38,6 +38,7 @@ def test_a_schedule_keeps_graham_s_bound(durations, actors):
     assert end <= sum(durations) / actors + max(durations) + 1e-6
 
 
+@pytest.mark.slow
 def test_a_real_miniature_gives_finite_figures(tmp_path):
     speech = write_speakers(tmp_path / "speech", 6)
     figures = simulate.run(2, (1.0,), "--data", str(speech))
