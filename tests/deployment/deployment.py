@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 import httpx
+import psutil
 
 from server_app.keys import make_keys
 from simulation.superlink import OFFLINE, app_folder, run_id_in, stop_family
@@ -62,6 +63,11 @@ class Program:
     def stop(self) -> None:
         """Ask it to end, with all it started."""
         stop_family(self.process)
+        # With a clock that is off, a superexec does not see that its SuperNode has ended.
+        orphan = f"--parent-pid {self.process.pid}"
+        for process in psutil.process_iter(["cmdline"]):
+            if " ".join(process.info["cmdline"] or []).endswith(orphan):
+                process.kill()
 
 
 class Deployment:
