@@ -59,7 +59,7 @@ class Run:
         defaults = {name.replace("_", "-"): value for name, value in asdict(Settings()).items()}
         return cls(
             path=folder.path,
-            method=str(command.get("method", folder.path.name)),
+            method=str(command.get("method") or folder.path.name),  # a plain run has none
             part=command.get("part"),
             nodes=command.get("nodes"),
             commands=[str(each) for each in command.get("commands", [])],

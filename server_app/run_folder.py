@@ -101,8 +101,11 @@ class RunFolder:
         known: dict[str, Any] = {"method": method, "nodes": nodes, "commands": []}
         if self.command.is_file():
             known |= json.loads(self.command.read_text(encoding="utf-8"))
-        known["commands"] = [*known["commands"], command]
-        whole_file.write(self.command, (json.dumps(known, indent=2) + "\n").encode())
+        self.write_command({**known, "commands": [*known["commands"], command]})
+
+    def write_command(self, about: Mapping[str, Any]) -> None:
+        """Write down how the run is, or will be, started."""
+        whole_file.write(self.command, (json.dumps(about, indent=2) + "\n").encode())
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write down the whole run config."""

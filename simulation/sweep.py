@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from efmodel import whole_file
 from efmodel.settings import Settings, SettingsError
 from server_app.run_folder import RunFolder, read_metrics
 from simulation import presets
@@ -86,7 +85,7 @@ class Run:
         if not folder.command.is_file():
             about: dict[str, Any] = {"method": self.method, "nodes": self.nodes, "commands": []}
             about |= {} if self.part is None else {"part": self.part}
-            whole_file.write(folder.command, (json.dumps(about, indent=2) + "\n").encode())
+            folder.write_command(about)
 
 
 def plan(file: Path, output: Path, overrides: Mapping[str, Any]) -> list[Run]:
@@ -127,6 +126,8 @@ def plan(file: Path, output: Path, overrides: Mapping[str, Any]) -> list[Run]:
             for part, changes in enumerate(method.parts):
                 config = {**base, **method.config, **presets.checked(options, known, file)}
                 config |= {**changes, "seed": seed}
+                if config["data-path"]:  # as the run itself writes it down
+                    config["data-path"] = str(Path(config["data-path"]).expanduser().resolve())
                 Settings.from_run_config(config)
                 number = None if len(method.parts) == 1 else part
                 folder = output.resolve() / _name(method.name, options, seed, number)

@@ -18,6 +18,7 @@ from efmodel.config import preset
 from server_app.comparison import group
 from server_app.comparison_page import write_comparison
 from server_app.run import Run, find_runs
+from server_app.run_folder import RunFolder
 from tests.conftest import small_config
 from tests.server_app.test_report import HOSTILE, Cells, one_round
 
@@ -155,6 +156,12 @@ def test_a_round_costs_three_passes_over_each_clients_audio(tmp_path):
     small_config(layer_type="conformer").save_pretrained(path / "model")  # what was really trained
     smaller = Run.read(path).computed
     assert smaller is not None and smaller[0] < one / 2
+
+
+def test_a_run_that_is_no_method_is_called_by_its_folder(tmp_path):
+    folder = RunFolder.at(write_run(tmp_path / "evening", [(0.5, 0.4, 0.3)]))
+    folder.add_command("ef-asr simulate", "", 3)
+    assert Run.read(folder.path).method == "evening" and Run.read(folder.path).nodes == 3
 
 
 def test_who_did_what_may_be_unknown(tmp_path):

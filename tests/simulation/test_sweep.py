@@ -91,6 +91,12 @@ def test_a_folder_with_a_run_of_another_config_is_left_alone(tmp_path):
         run.prepare()
 
 
+def test_a_relative_data_path_is_the_one_that_the_run_wrote_down(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (run, *_) = plan(written(tmp_path), tmp_path / "out", {"data-path": "speech"})
+    assert run.config["data-path"] == str(tmp_path / "speech")
+
+
 REAL = """
 methods = ["hetero"]
 nodes = 3
