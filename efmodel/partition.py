@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-PARTITIONS = "speaker, iid, or dirichlet:ALPHA with ALPHA from 0.001 to 1000"
+PARTITIONS = "speaker, speaker:N (2 to 1000), iid, or dirichlet:ALPHA (0.001 to 1000)"
 
 
 def capacity_of(capacities: str, partition: int, num_partitions: int, num_exits: int) -> int:
@@ -69,24 +69,26 @@ def speakers_of(speakers: Sequence[str], partition: int, num_partitions: int) ->
     return list(speakers[partition::num_partitions])
 
 
-def concentration(partition: str) -> float:
-    """Return ALPHA of "dirichlet:ALPHA", 0 for "speaker" and "iid".
+def parsed(partition: str) -> tuple[str, float]:
+    """Return "speaker", "iid" or "dirichlet", and its N or ALPHA (1 where it has none).
 
     Raises
     ------
     ValueError
-        If ``partition`` is none of these, or ALPHA not within 0.001 to 1000.
+        If ``partition`` is none of these, N not a whole number within 2 to 1000, or ALPHA not
+        within 0.001 to 1000.
     """
     if partition in ("speaker", "iid"):
-        return 0.0
-    kind, _, alpha = partition.partition(":")
+        return partition, 1
+    kind, _, number = partition.partition(":")
     try:
-        value = float(alpha)
+        if kind == "speaker" and 2 <= int(number) <= 1000:
+            return kind, int(number)
+        if kind == "dirichlet" and 1e-3 <= float(number) <= 1e3:
+            return kind, float(number)
     except ValueError:
-        value = 0.0
-    if kind != "dirichlet" or not 1e-3 <= value <= 1e3:
-        raise ValueError(f"partition: found {partition!r}, wanted {PARTITIONS}")
-    return value
+        pass
+    raise ValueError(f"partition: found {partition!r}, wanted {PARTITIONS}")
 
 
 def utterances_of(
@@ -97,7 +99,8 @@ def utterances_of(
     Parameters
     ----------
     partition : str
-        "speaker" (all of a speaker's on one client), "iid" (dealt out evenly), or
+        "speaker" (all of a speaker's on one client), "speaker:N" (a speaker's dealt out evenly
+        over N clients: clients of one speaker hold as much), "iid" (dealt out evenly), or
         "dirichlet:ALPHA": each speaker's are spread over the clients in shares drawn from
         Dirichlet(ALPHA), as Hsu et al. (arXiv 1909.06335) do it with classes; small ALPHA keeps
         a speaker on few clients. A client that would get none takes one from the fullest.
@@ -111,9 +114,9 @@ def utterances_of(
     Raises
     ------
     ValueError
-        If there are fewer speakers, or fewer utterances, than clients.
+        If there are fewer speakers (or N times as many), or fewer utterances, than clients.
     """
-    alpha = concentration(partition)
+    kind, number = parsed(partition)
     if partition == "speaker":
         mine = set(speakers_of(sorted(set(speakers)), client, clients))
         return [index for index, speaker in enumerate(speakers) if speaker in mine]
@@ -123,9 +126,27 @@ def utterances_of(
             "the number of training utterances"
         )
     chance = np.random.default_rng(seed)
-    if partition == "iid":
+    if kind == "speaker":
+        return sorted(_dealt(speakers, client, clients, int(number), chance))
+    if kind == "iid":
         return sorted(chance.permutation(len(speakers))[client::clients].tolist())
-    return sorted(_spread(speakers, clients, alpha, chance)[client])
+    return sorted(_spread(speakers, clients, number, chance)[client])
+
+
+def _dealt(
+    speakers: Sequence[str], client: int, clients: int, each: int, chance: np.random.Generator
+) -> list[int]:
+    shares: list[np.ndarray] = []
+    for speaker in sorted(set(speakers)):
+        own = chance.permutation([i for i, name in enumerate(speakers) if name == speaker])
+        shares += [own[start::each] for start in range(min(each, len(own)))]
+    if clients > len(shares):
+        raise ValueError(
+            f"num-supernodes: found {clients}, wanted at most {len(shares)}, "
+            f"{each} for each training speaker"
+        )
+    mine = chance.permutation(len(shares))[client::clients]  # which capacity gets which speaker
+    return [index for share in mine for index in shares[share].tolist()]
 
 
 def _spread(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from efmodel.exit_weights import EXIT_WEIGHTS
-from efmodel.partition import PARTITIONS, concentration
+from efmodel.partition import PARTITIONS, parsed
 
 
 class SettingsError(ValueError):
@@ -42,7 +42,7 @@ SHARE = Check(lambda value: 0 < value <= 1, "a share above 0, up to 1")
 
 def _is_partition(value: str) -> bool:
     try:
-        concentration(value)
+        parsed(value)
     except ValueError:
         return False
     return True
@@ -204,8 +204,9 @@ class Settings:
     max_seconds: float = key(30.0, "longest recording that is trained or tested on", ABOVE_ZERO)
     partition: str = key(
         "speaker",
-        "simulated clients' speech: by speaker, iid (dealt out evenly), or dirichlet:ALPHA (each "
-        "speaker's spread over clients in random shares)",
+        "simulated clients' speech: by speaker, speaker:N (a speaker's dealt out evenly over N "
+        "clients), iid (dealt out evenly), or dirichlet:ALPHA (each speaker's spread over clients "
+        "in random shares)",
         Check(_is_partition, PARTITIONS),
     )
     capacities: str = key(

@@ -43,12 +43,16 @@ def test_each_speaker_lives_on_one_client(speakers, clients):
 
 
 SPEAKERS = st.lists(st.sampled_from("abcdefg"), min_size=1, max_size=80)
-KINDS = ["speaker", "iid", "dirichlet:0.001", "dirichlet:0.5", "dirichlet:1000"]
+KINDS = ["speaker", "speaker:3", "iid", "dirichlet:0.001", "dirichlet:0.5", "dirichlet:1000"]
 
 
 @given(SPEAKERS, st.integers(1, 40), st.sampled_from(KINDS), st.integers(0, 99))
 def test_every_utterance_lives_on_one_client_and_no_client_is_empty(speakers, clients, kind, seed):
-    if clients > (len(set(speakers)) if kind == "speaker" else len(speakers)):
+    most = {
+        "speaker": len(set(speakers)),
+        "speaker:3": sum(min(3, number) for number in Counter(speakers).values()),
+    }
+    if clients > most.get(kind, len(speakers)):
         with pytest.raises(ValueError, match="num-supernodes: found"):
             utterances_of(kind, speakers, 0, clients, seed)
         return
@@ -58,6 +62,17 @@ def test_every_utterance_lives_on_one_client_and_no_client_is_empty(speakers, cl
     assert parts == [utterances_of(kind, speakers, i, clients, seed) for i in range(clients)]
     if kind == "iid":
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_clients_of_one_speaker_hold_as_much_and_the_seed_says_who_is_whose():
+    speakers = [f"s{i % 6}" for i in range(600)]
+    parts = [utterances_of("speaker:3", speakers, i, 18, 0) for i in range(18)]
+    assert {len(part) for part in parts} <= {33, 34}
+    voices = [{speakers[i] for i in part} for part in parts]
+    assert all(len(voice) == 1 for voice in voices)
+    assert Counter(min(voice) for voice in voices) == dict.fromkeys(set(speakers), 3)
+    others = [utterances_of("speaker:3", speakers, i, 18, 1) for i in range(18)]
+    assert voices != [{speakers[i] for i in part} for part in others]
 
 
 def test_alpha_says_how_mixed_clients_are_and_the_seed_which():
@@ -75,9 +90,12 @@ def test_alpha_says_how_mixed_clients_are_and_the_seed_which():
         assert first != second
 
 
-@pytest.mark.parametrize("kind", ["", "age", "dirichlet", "dirichlet:x", "dirichlet:0", "iid:2"])
+@pytest.mark.parametrize(
+    "kind",
+    ["", "age", "dirichlet", "dirichlet:x", "dirichlet:0", "iid:2", "speaker:1", "speaker:2.5"],
+)
 def test_what_is_no_partition_is_refused(kind):
     with pytest.raises(ValueError, match="partition: found"):
         utterances_of(kind, ["a"], 0, 1, 0)
-    with pytest.raises(SettingsError, match="partition: found .* wanted speaker, iid"):
+    with pytest.raises(SettingsError, match="partition: found .* wanted speaker, speaker:N"):
         Settings.from_run_config({"partition": kind})
