@@ -115,5 +115,6 @@ def test_a_device_whose_clock_is_an_hour_off_is_turned_away_and_told(tmp_path, o
         assert "SuperNode ID" not in node.log
         deployment.superlink.says('activate-node HTTP/1.1" 401', 10)
         # A SuperNode says nothing about it; the doctor, who looks first, does.
-        assert re.search(rf"(3598|3599|3600|3601) s {side} the server's", node.log), node.log
+        (seconds,) = re.findall(rf"WRONG +clock: (\d+) s {side} the server's", node.log)
+        assert abs(int(seconds) - 3600) < 30, node.log  # a busy machine answers late
         assert "timedatectl set-ntp true" in node.log

@@ -6,12 +6,14 @@ Partition k has capacity 1 + k % 3, says it has k + 1 examples and moves every t
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-SLEEP = 75  # seconds; a simulation ends only when its last client does
+SLEEP = 95  # seconds; a simulation ends only when its last client does
+NODES = 9
 FAULTS = {3: "raises", 4: "nan", 5: "shape", 6: "sleeps", 7: "killed"}
 
 app = ClientApp()
@@ -29,11 +31,18 @@ def train(message: Message, context: Context) -> Message:
     partition = int(context.node_config["partition-id"])
     first = message.content["config"]["server-round"] == 1
     fault = FAULTS.get(partition) if first else None
+    begun = Path(context.run_config["output"]) / "begun"
+    if first:
+        begun.mkdir(parents=True, exist_ok=True)
+        (begun / str(partition)).touch()
     if fault == "raises":
         raise RuntimeError("out of battery")
     if fault == "sleeps":
         time.sleep(SLEEP)
     if fault == "killed":
+        # Ray's dead actor fails whoever comes after: not before all others are at work.
+        while len(list(begun.iterdir())) < NODES:
+            time.sleep(0.1)
         os.kill(os.getpid(), signal.SIGKILL)
     moved = {}
     for name, array in message.content["arrays"].items():

@@ -14,15 +14,13 @@ from server_app.starting_model import starting_model
 from simulation.superlink import LocalSuperLink, run_id_in
 from tests.app_with import app_with
 from tests.simulation import faulty
-from tests.simulation.faulty import FAULTS, SLEEP
-
-NODES = 9
+from tests.simulation.faulty import FAULTS, NODES, SLEEP
 
 
 def test_a_round_goes_on_without_those_that_fail(tmp_path):
     """Round 1: one raises, one sends nan, one a wrong shape, one sleeps, one is killed."""
     keys = {
-        "rounds": 2, "fraction-train": 1.0, "round-timeout": 40.0, "output": str(tmp_path / "run"),
+        "rounds": 2, "fraction-train": 1.0, "round-timeout": 60.0, "output": str(tmp_path / "run"),
         "min-train-nodes": NODES, "min-nodes": NODES, "evaluate-every": 2,
     }  # fmt: skip
     config = " ".join(f"{key}={json.dumps(value)}" for key, value in keys.items())
@@ -40,7 +38,7 @@ def test_a_round_goes_on_without_those_that_fail(tmp_path):
     first, second = read_metrics(tmp_path / "run" / "metrics.jsonl")
 
     failures = {name: first["failures"][f"partition {name}"] for name in FAULTS}
-    assert first["failed"] >= 5 and first["answered"] >= 3
+    assert (first["failed"], first["answered"]) == (5, 4)
     assert first["train-seconds"] < SLEEP
     assert failures[3] == "out of battery"
     assert failures[4].startswith("exits.1") and "found nan or inf" in failures[4]
