@@ -110,6 +110,17 @@ class Repetition:
         ]
         return sum(known) if len(known) == len(over) else None
 
+    @property
+    def updates(self) -> int:
+        """Client updates of all parts."""
+        return sum(run.updates for run in self.runs)
+
+    @property
+    def heard(self) -> float | None:
+        """Seconds of speech that all parts' clients trained on, if all are known."""
+        known = [run.heard for run in self.runs if run.heard is not None]
+        return sum(known) if len(known) == len(self.runs) else None
+
     def trainers(self) -> list[float | None]:
         """Return the clients a round that trained what stands behind each exit."""
         per_run = [
@@ -155,6 +166,14 @@ class Method:
         if not self.federates:
             return None
         return spread(each.sent(each.last_round) for each in self.repetitions)
+
+    def updates(self) -> float:
+        """Return the client updates in all."""
+        return mean(each.updates for each in self.repetitions)
+
+    def heard(self) -> Spread | None:
+        """Return the seconds of speech that clients trained on in all, each as often as it was."""
+        return spread(each.heard for each in self.repetitions)
 
     def computed(self) -> Spread | None:
         """Return the multiply-adds that clients spent on training in all."""

@@ -82,15 +82,16 @@ depth was trained{% if untested %}, or the server had no test speech{% endif %}.
 {% endif %}
 <h2>What it cost</h2>
 <div class="wide"><table>
-<tr><th>method</th><th>seeds</th><th>rounds</th><th>clients</th><th>bytes sent</th>
-<th>client compute</th><th>lost</th></tr>
+<tr><th>method</th><th>seeds</th><th>rounds</th><th>clients</th><th>client updates</th>
+<th>speech heard</th><th>client compute</th><th>bytes sent</th><th>lost</th></tr>
 {% for method in methods %}
 <tr>{{ name(method) }}<td>{{ method.seeds | join(", ") }}</td><td>{{ method.rounds }}</td>
-<td>{{ method.clients }}</td><td>{{ method.sent }}</td><td>{{ method.computed }}</td>
-<td>{{ method.failures }}</td></tr>
+<td>{{ method.clients }}</td><td>{{ method.updates }}</td><td>{{ method.heard }}</td>
+<td>{{ method.computed }}</td><td>{{ method.sent }}</td><td>{{ method.failures }}</td></tr>
 {% endfor %}
 </table></div>
-<p>Means over seeds of what all rounds took. Bytes: down and up ({{ nothing }}: in no round was
+<p>Means over seeds of what all rounds took. Client updates: usable replies. Speech heard: hours
+that clients trained on, each as often as they did. Bytes: down and up ({{ nothing }}: in no round was
 there more than one client). Client compute: multiply-adds of local training, counted as three
 forward passes a step (Kaplan et al., arXiv 2001.08361, section 2.1) of the model cut at each
 client's capacity, utterances of {{ "%.0f" % utterance }} s; a frozen part costs less. Lost: client
@@ -180,7 +181,7 @@ def _row(
     number: int, method: Method, best: dict[tuple[str, int], str], exits: int
 ) -> dict[str, Any]:
     """Return what the page says of a method."""
-    sent, computed = method.sent(), method.computed()
+    heard, sent, computed = method.heard(), method.sent(), method.computed()
     return {
         "label": method.label,
         "colour": colour(number),
@@ -191,6 +192,8 @@ def _row(
         "rates": [_cells(method.final(rate), rate, best, exits) for rate in RATES],
         "rounds": _each_once(_rounds(run) for run in method.runs),
         "clients": _each_once(str(run.clients) for run in method.runs),
+        "updates": f"{method.updates():.0f}",
+        "heard": f"{heard.mean / 3600:.2f} h" if heard else NOTHING,
         "sent": f"{QUANTITY(sent.mean)}B" if sent else NOTHING,
         "computed": QUANTITY(computed.mean) if computed else NOTHING,
         "failures": sum(run.failures for run in method.runs),

@@ -129,6 +129,26 @@ class Run:
             return [0] * len(self.rounds)
         return list(accumulate(each["bytes-down"] + each["bytes-up"] for each in self.rounds))
 
+    @property
+    def updates(self) -> int:
+        """Client updates: usable replies in all rounds."""
+        return sum(record["answered"] for record in self.rounds)
+
+    @cached_property
+    def knows_who(self) -> bool:
+        """Whether the records say who did what."""
+        return all(
+            "nodes" in each and len(each["nodes"]) == each["answered"] for each in self.rounds
+        )
+
+    @property
+    def heard(self) -> float | None:
+        """Seconds of speech that clients trained on, each as often as they did; None if unknown."""
+        if not self.knows_who:
+            return None
+        each = [n["audio_seconds"] for r in self.rounds for n in r["nodes"].values()]
+        return float(self.config["local-epochs"] * sum(each))
+
     @cached_property
     def computed(self) -> list[float] | None:
         """Multiply-adds that clients spent on training until the end of each round.
@@ -136,10 +156,7 @@ class Run:
         Each client ``PASSES_A_STEP`` times its audio, its local epochs, and what a second of audio
         takes in the model cut at its capacity. None if the record does not say who did what.
         """
-        known = all(
-            "nodes" in each and len(each["nodes"]) == each["answered"] for each in self.rounds
-        )
-        if self.model is None or not known:
+        if self.model is None or not self.knows_who:
             return None
         costs = _costs(self.model.to_json_string(use_diff=False))
         epochs = PASSES_A_STEP * self.config["local-epochs"]

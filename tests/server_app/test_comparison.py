@@ -153,6 +153,7 @@ def test_a_round_costs_three_passes_over_each_clients_audio(tmp_path):
     costs = multiply_adds(preset("tiny"))
     one = 3 * 5 * 6.0 * (costs[2] + 2 * costs[0])  # 6 s of audio each, see one_round
     assert run.computed == pytest.approx([one, 2 * one])
+    assert (run.updates, run.heard) == (6, 2 * 5 * 18.0)
     small_config(layer_type="conformer").save_pretrained(path / "model")  # what was really trained
     smaller = Run.read(path).computed
     assert smaller is not None and smaller[0] < one / 2
@@ -169,7 +170,7 @@ def test_who_did_what_may_be_unknown(tmp_path):
     record = json.loads((path / "metrics.jsonl").read_text()) | {"nodes": {}}
     (path / "metrics.jsonl").write_text(json.dumps(record) + "\n")
     (method,) = methods_of(path).values()
-    assert method.computed() is None and method.curve("wer", 1, "computed") == []
+    assert method.computed() is None and method.heard() is None and method.curve("wer", 1, "computed") == []
 
 
 @pytest.fixture
