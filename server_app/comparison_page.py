@@ -91,8 +91,8 @@ depth was trained{% if untested %}, or the server had no test speech{% endif %}.
 {% endfor %}
 </table></div>
 <p>Means over seeds of what all rounds took. Client updates: usable replies. Speech heard: hours
-that clients trained on, each as often as they did. Bytes: down and up ({{ nothing }}: in no round was
-there more than one client). Client compute: multiply-adds of local training, counted as three
+that clients trained on, each as often as they did. Bytes: down and up ({{ nothing }}: in no round
+was there more than one client). Client compute: multiply-adds of local training, counted as three
 forward passes a step (Kaplan et al., arXiv 2001.08361, section 2.1) of the model cut at each
 client's capacity, utterances of {{ "%.0f" % utterance }} s; a frozen part costs less. Lost: client
 rounds without a usable reply, of all runs.</p>
