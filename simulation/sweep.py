@@ -17,7 +17,7 @@ OWN = ("seed", "output", "resume")  # keys of the run config that a sweep sets i
 
 
 @dataclass(frozen=True)
-class Run:
+class PlannedRun:
     """One run of a sweep.
 
     Attributes
@@ -88,7 +88,7 @@ class Run:
             folder.write_command(about)
 
 
-def plan(file: Path, output: Path, overrides: Mapping[str, Any]) -> list[Run]:
+def plan(file: Path, output: Path, overrides: Mapping[str, Any]) -> list[PlannedRun]:
     """Return the runs that a sweep's file describes, in the order in which to run them.
 
     Parameters
@@ -131,7 +131,7 @@ def plan(file: Path, output: Path, overrides: Mapping[str, Any]) -> list[Run]:
                 Settings.from_run_config(config)
                 number = None if len(method.parts) == 1 else part
                 folder = output.resolve() / _name(method.name, options, seed, number)
-                runs.append(Run(folder, method.name, number, nodes, config))
+                runs.append(PlannedRun(folder, method.name, number, nodes, config))
     return runs
 
 

@@ -22,7 +22,7 @@ from rich.progress import (
 from simulation.simulate import Override
 
 if TYPE_CHECKING:
-    from simulation.sweep import Run
+    from simulation.sweep import PlannedRun
 
 POLL = 0.5  # seconds between looks at the runs
 
@@ -85,19 +85,19 @@ class Queue:
     A run whose clients are few cannot keep several cores busy; several runs can.
     """
 
-    def __init__(self, runs: list["Run"], shares: list[set[int]]) -> None:
+    def __init__(self, runs: list["PlannedRun"], shares: list[set[int]]) -> None:
         self.waiting = [run for run in runs if not run.is_done()]
         self.total = len(runs)
         self.skipped = self.total - len(self.waiting)
         self.free = shares
-        self.running: dict[subprocess.Popen[bytes], tuple[Run, set[int], TaskID]] = {}
-        self.failed: list[Run] = []
+        self.running: dict[subprocess.Popen[bytes], tuple[PlannedRun, set[int], TaskID]] = {}
+        self.failed: list[PlannedRun] = []
         self.ended = 0
         self.progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
         )
 
-    def work(self) -> list["Run"]:
+    def work(self) -> list["PlannedRun"]:
         """Run all that wait, and return those that failed; Ctrl-C stops those under way."""
         print(f"runs: {self.total}; done: {self.skipped}; at a time: {len(self.free)}", flush=True)
         self.progress.disable = not self.progress.console.is_terminal
@@ -118,7 +118,7 @@ class Queue:
             raise typer.Exit(130) from None
         return self.failed
 
-    def _start(self, run: "Run", cores: set[int]) -> None:
+    def _start(self, run: "PlannedRun", cores: set[int]) -> None:
         program = str(Path(sys.executable).parent / "ef-asr")
         everywhere = os.sched_getaffinity(0)
         os.sched_setaffinity(0, cores)  # a process starts on its parent's cores
@@ -154,7 +154,7 @@ class Queue:
         typer.secho("\n".join(lines[-4:]), err=True)
 
 
-def _rates(run: "Run") -> str:
+def _rates(run: "PlannedRun") -> str:
     """Say what a run reached."""
     from server_app.run_folder import RunFolder, read_metrics
 
