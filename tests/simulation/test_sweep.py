@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from server_app.run_folder import read_metrics
 from simulation import presets
 from simulation.sweep import plan
 
+SHIPPED = sorted((Path(presets.__file__).parent / "sweeps").glob("*.toml"))
 EF_ASR = str(Path(sys.executable).parent / "ef-asr")
 SWEEP = """
 methods = ["hetero", "separate", "centralised"]
@@ -61,6 +63,27 @@ def test_a_sweep_is_every_method_with_every_option_and_seed(tmp_path):
     first = runs[0].command()
     assert "seed=1" in runs[-1].command() and "lr=2.0" in first and "rounds=4" in first
     assert runs[1].name == "separate/exit-loss=mean/seed-0/part-0"
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=[file.stem for file in SHIPPED])
+def test_shipped_sweeps_give_every_method_as_many_client_updates(file, tmp_path):
+    runs = plan(file, tmp_path, {"model": "tiny"})
+    assert {run.method for run in runs} == set(presets.names())
+    clients = max(run.nodes for run in runs)
+    updates = Counter()
+    for run in runs:
+        if run.method == "centralised":  # one client's update is everybody's
+            updates[run.method] += run.config["rounds"] * clients
+        elif run.method != "local":
+            eligible = clients / (3 if run.method == "separate" else 1)
+            asked = max(int(run.config["fraction-train"] * eligible), run.config["min-train-nodes"])
+            updates[run.method] += run.config["rounds"] * asked
+    assert updates["hetero"] and all(
+        count == pytest.approx(updates["hetero"], rel=0.05) for count in updates.values()
+    )
+    # And all of them train on the same clients' speech as often.
+    for key in ("partition", "local-epochs", "batch-seconds", "batch-utterances", "lr"):
+        assert len({run.config[key] for run in runs}) == 1, key
 
 
 @pytest.mark.parametrize(
