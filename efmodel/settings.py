@@ -59,7 +59,7 @@ class Settings:
 
     model: str = key(
         "tiny",
-        "preset (tiny, paper, wav2vec2-base, wav2vec2-large), a saved model's folder, or a "
+        "preset (tiny, small, paper, wav2vec2-base, wav2vec2-large), a saved model's folder, or a "
         "wav2vec2, HuBERT, WavLM or Data2VecAudio checkpoint (Hub name or folder)",
     )
     exit_layers: str = key(

@@ -115,7 +115,7 @@ def test_each_element_is_the_mean_over_those_that_hold_it(held, gate):
     np.testing.assert_array_equal(found[weights == 0], current[weights == 0])
 
 
-@pytest.mark.parametrize("name", ["tiny", "paper", "wav2vec2-base"])
+@pytest.mark.parametrize("name", ["tiny", "small", "paper", "wav2vec2-base"])
 def test_a_width_has_the_parameters_of_the_model_cut_at_its_exit(name):
     config = preset(name)
     found = widths(config)
