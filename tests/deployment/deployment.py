@@ -130,7 +130,7 @@ class Deployment:
         superlink = self.start(
             [str(DOCKER / "superlink.sh")], "superlink", self.home, **own, **where
         )
-        wait_until(self._answers, 60, f"an answer of the SuperLink\n{superlink.log}")
+        wait_until(self._answers, 120, f"an answer of the SuperLink\n{superlink.log}")
         return superlink
 
     def _answers(self) -> bool:

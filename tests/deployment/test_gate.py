@@ -35,7 +35,7 @@ def test_devices_reach_the_fleet_api_and_nothing_else(tmp_path):
         proxy = gate(deployment, port, tmp_path)
         try:
             node = deployment.start_node("one", "capacity=1", port=port)
-            node.says("SuperNode ID", 60)
+            node.says("SuperNode ID", 120)
 
             def refused(path: str) -> bool:
                 url = f"https://127.0.0.1:{port}{path}"
@@ -43,7 +43,7 @@ def test_devices_reach_the_fleet_api_and_nothing_else(tmp_path):
 
             assert refused("/v1/control/start-run") and refused("/v1/control/register-node")
             assert refused("/v1/runtime/pull-task")
-            wait_until(lambda: "online" in deployment.flwr("supernode", "list"), 30, "online")
+            wait_until(lambda: "online" in deployment.flwr("supernode", "list"), 120, "online")
         finally:
             proxy.terminate()
             proxy.wait()

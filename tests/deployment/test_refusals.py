@@ -77,8 +77,8 @@ def test_those_that_may_not_take_part_are_turned_away_and_the_run_goes_on(tmp_pa
         )  # fmt: skip
         assert deployment.finish(run_id, 300) == "finished:completed", deployment.superlink.log
         for words, node in turned_away.items():
-            node.says(words.strip(), 30)
-            wait_until(lambda node=node: node.process.poll() is not None, 30, "it ends")
+            node.says(words.strip(), 120)
+            wait_until(lambda node=node: node.process.poll() is not None, 120, "it ends")
             assert node.process.returncode != 0
         server = deployment.superlink.log
         assert server.count("2001") >= 1 and server.count("2004") >= 2
@@ -111,9 +111,9 @@ def test_a_device_whose_clock_is_an_hour_off_is_turned_away_and_told(tmp_path, o
         deployment.register("late")
         clock = {"LD_PRELOAD": str(FAKETIME), "FAKETIME": offset}
         node = deployment.start_node("late", "capacity=1", **clock)
-        wait_until(lambda: node.process.poll() is not None, 60, "it ends")
+        wait_until(lambda: node.process.poll() is not None, 120, "it ends")
         assert "SuperNode ID" not in node.log
-        deployment.superlink.says('activate-node HTTP/1.1" 401', 10)
+        deployment.superlink.says('activate-node HTTP/1.1" 401', 60)
         # A SuperNode says nothing about it; the doctor, who looks first, does.
         (seconds,) = re.findall(rf"WRONG +clock: (\d+) s {side} the server's", node.log)
         assert abs(int(seconds) - 3600) < 30, node.log  # a busy machine answers late

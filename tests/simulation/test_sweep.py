@@ -153,5 +153,5 @@ def test_a_sweep_stops_goes_on_and_compares(tmp_path):
     assert read_metrics(metrics)[: len(before)] == before
     assert len(json.loads((metrics.parent / "command.json").read_text())["commands"]) == 2
 
-    third = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    third = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
     assert third.returncode == 0 and "runs: 1; done: 1" in third.stdout
