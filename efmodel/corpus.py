@@ -6,6 +6,7 @@ One format inside: a ``datasets.Dataset`` with ``audio`` (undecoded ``bytes`` or
 
 import csv
 import json
+import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -48,17 +49,24 @@ class Limits:
     """How much of a corpus is read: ``max_speakers`` to train on, the first ones; 0 for all.
 
     ``streaming`` reads rows one by one, and no further than that many speakers with
-    ``max_utterances`` each.
+    ``max_utterances`` each. ``tune_speakers`` of those to train on are tested on instead, and
+    the corpus's own test half stays unseen.
     """
 
     streaming: bool = False
     max_speakers: int = 0
     max_utterances: int = 0
+    tune_speakers: int = 0
 
     @classmethod
     def of(cls, settings: Settings) -> "Limits":
         """Return what the run config asks for."""
-        return cls(settings.data_streaming, settings.max_speakers, settings.max_utterances)
+        return cls(
+            settings.data_streaming,
+            settings.max_speakers,
+            settings.max_utterances,
+            settings.tune_speakers,
+        )
 
 
 def audiofolder(folder: Path) -> Corpus:
@@ -136,12 +144,32 @@ def load(data: str, data_path: str, limits: Limits = Limits()) -> Corpus:
     if corpus.left_out:
         found = ", ".join(f"{reason} x{n}" for reason, n in sorted(corpus.left_out.items()))
         log(WARNING, "%s: rows left out: %s", data_path or data, found)
-    if not limits.max_speakers:
-        return corpus
-    all_of_them = corpus.train["speaker"][:]
-    first = set(list(dict.fromkeys(all_of_them))[: limits.max_speakers])
-    keep = [index for index, speaker in enumerate(all_of_them) if speaker in first]
-    return replace(corpus, train=corpus.train.select(keep))
+    if limits.max_speakers:
+        first = set(list(dict.fromkeys(corpus.train["speaker"][:]))[: limits.max_speakers])
+        corpus = replace(corpus, train=_spoken_by(corpus.train, first))
+    if limits.tune_speakers:
+        corpus = _for_tuning(corpus, limits.tune_speakers)
+    return corpus
+
+
+def _for_tuning(corpus: Corpus, held_back: int) -> Corpus:
+    """Return the training half alone, ``held_back`` of its speakers as what to test on."""
+    everybody = speakers(corpus.train)
+    if held_back >= len(everybody):
+        raise DataError(
+            f"tune-speakers: found {held_back}, wanted fewer than the {len(everybody)} "
+            "training speakers"
+        )
+    test = set(random.Random(0).sample(everybody, held_back))  # the same ones whatever the seed
+    return replace(
+        corpus,
+        train=_spoken_by(corpus.train, set(everybody) - test),
+        test=_spoken_by(corpus.train, test),
+    )
+
+
+def _spoken_by(dataset: Dataset, names: set[str]) -> Dataset:
+    return dataset.select([i for i, name in enumerate(dataset["speaker"][:]) if name in names])
 
 
 def _source(data: str, data_path: str, limits: Limits) -> Corpus:

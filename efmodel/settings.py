@@ -197,6 +197,12 @@ class Settings:
         False, "read no more of a corpus on the Hub than max-speakers and max-utterances ask for"
     )
     max_speakers: int = key(0, "speakers to train on, the corpus's first ones; 0: all", at_least(0))
+    tune_speakers: int = key(
+        0,
+        "speakers to hold back of those to train on, and to test on instead of the test split: for "
+        "choosing settings; 0: none",
+        at_least(0),
+    )
     max_utterances: int = key(
         0, "utterances of a client at most, chosen by seed; 0: all", at_least(0)
     )

@@ -22,6 +22,18 @@ def test_a_folder_without_halves_is_for_training(tmp_path):
     assert corpus.load("audiofolder", str(folder)).test is None
 
 
+def test_tuning_tests_on_speakers_held_back_of_the_training_half(tmp_path):
+    rows = [(f"{i}.wav", f"word {i}", f"speaker {i % 5}", 0.5) for i in range(10)]
+    write_folder(tmp_path / "train", rows)
+    write_folder(tmp_path / "test", [("c.wav", "secret", "z", 0.5)])
+    tuning = corpus.load("audiofolder", str(tmp_path), corpus.Limits(tune_speakers=2))
+    trained, tested = set(tuning.train["speaker"]), set(tuning.test["speaker"])
+    assert (len(trained), len(tested)) == (3, 2) and not trained & tested
+    assert sorted([*tuning.train["text"], *tuning.test["text"]]) == [row[1] for row in rows]
+    with pytest.raises(corpus.DataError, match="tune-speakers: found 5, wanted fewer than the 5"):
+        corpus.load("audiofolder", str(tmp_path), corpus.Limits(tune_speakers=5))
+
+
 def test_csv(tmp_path):
     (tmp_path / "metadata.csv").write_text('file_name,text,speaker\na.wav,"one, two",x\n')
     assert corpus.load("audiofolder", str(tmp_path)).train["text"][:] == ["one, two"]
