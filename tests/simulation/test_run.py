@@ -104,7 +104,7 @@ def test_flwr_run_works_and_a_server_app_that_raises_is_a_failure(speech, tmp_pa
 def test_exit_code_when_the_server_app_raises(speech, tmp_path):
     done = ef_asr("simulate", "--data", str(speech), "--set", "model=none", cwd=tmp_path)
     assert done.returncode == 1
-    assert "model: found 'none', wanted one of tiny, paper, wav2vec2-base" in done.stderr
+    assert "model: found 'none', wanted one of tiny, small, paper, wav2vec2-base" in done.stderr
     assert Path(done.stdout.splitlines()[-1]).is_dir()
 
 
