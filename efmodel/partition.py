@@ -69,7 +69,7 @@ def speakers_of(speakers: Sequence[str], partition: int, num_partitions: int) ->
     return list(speakers[partition::num_partitions])
 
 
-def parsed(partition: str) -> tuple[str, float]:
+def kind_and_number(partition: str) -> tuple[str, float]:
     """Return "speaker", "iid" or "dirichlet", and its N or ALPHA (1 where it has none).
 
     Raises
@@ -114,9 +114,10 @@ def utterances_of(
     Raises
     ------
     ValueError
-        If there are fewer speakers (or N times as many), or fewer utterances, than clients.
+        If there are fewer speakers (N times as many for "speaker:N"), or fewer utterances, than
+        clients.
     """
-    kind, number = parsed(partition)
+    kind, number = kind_and_number(partition)
     if partition == "speaker":
         mine = set(speakers_of(sorted(set(speakers)), client, clients))
         return [index for index, speaker in enumerate(speakers) if speaker in mine]

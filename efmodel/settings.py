@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from efmodel.exit_weights import EXIT_WEIGHTS
-from efmodel.partition import PARTITIONS, parsed
+from efmodel.partition import PARTITIONS, kind_and_number
 
 
 class SettingsError(ValueError):
@@ -42,7 +42,7 @@ SHARE = Check(lambda value: 0 < value <= 1, "a share above 0, up to 1")
 
 def _is_partition(value: str) -> bool:
     try:
-        parsed(value)
+        kind_and_number(value)
     except ValueError:
         return False
     return True

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from efmodel import corpus
+from efmodel.settings import Settings
 from tests.conftest import write_folder
 
 
@@ -26,7 +27,7 @@ def test_tuning_tests_on_speakers_held_back_of_the_training_half(tmp_path):
     rows = [(f"{i}.wav", f"word {i}", f"speaker {i % 5}", 0.5) for i in range(10)]
     write_folder(tmp_path / "train", rows)
     write_folder(tmp_path / "test", [("c.wav", "secret", "z", 0.5)])
-    tuning = corpus.load("audiofolder", str(tmp_path), corpus.Limits(tune_speakers=2))
+    tuning = corpus.load("audiofolder", str(tmp_path), corpus.Limits.of(Settings(tune_speakers=2)))
     trained, tested = set(tuning.train["speaker"]), set(tuning.test["speaker"])
     assert (len(trained), len(tested)) == (3, 2) and not trained & tested
     assert sorted([*tuning.train["text"], *tuning.test["text"]]) == [row[1] for row in rows]
