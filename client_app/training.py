@@ -18,11 +18,11 @@ MAX_GRADIENT_NORM = 1.0
 COOLDOWN = 0.3  # the last share of the rounds, in which the learning rate falls
 
 
-def learning_rate(settings: Settings, server_round: int) -> float:
-    """Return the learning rate of a round, counted from 1.
+def learning_rate(settings: Settings, server_round: float) -> float:
+    """Return the learning rate in a round, counted from 1; 1.5 is halfway through the first.
 
-    "cooldown" keeps ``lr`` for most of the rounds, then falls towards 0 in equal steps: clients
-    that pull apart settle on one model only when their steps are small, and then learn little.
+    "cooldown" keeps ``lr`` for most of the run, then falls to 0 in a straight line: clients that
+    pull apart settle on one model only when their steps are small, and then learn little.
     """
     if settings.lr_schedule == "constant":
         return settings.lr
@@ -84,15 +84,19 @@ def train(
     chance = random.Random(seed)
     speeds = [1 - settings.speed_perturbation, 1.0, 1 + settings.speed_perturbation]
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = AdamW(trained, lr=learning_rate(settings, server_round))
+    optimizer = AdamW(trained, fused=True)
     received = [p.detach().clone() for p in trained] if proximal_mu else []
     prepare_model(model, settings)
     model.train()
-    for epoch in range(settings.local_epochs):
+    epochs = [
+        batches(utterances, settings.batch_seconds, seed + epoch, settings.batch_utterances)
+        for epoch in range(settings.local_epochs)
+    ]
+    step, steps = 0, sum(len(epoch) for epoch in epochs)
+    for number, epoch in enumerate(epochs, start=1):
         losses = torch.zeros(model.config.num_exits)
-        for batch in batches(
-            utterances, settings.batch_seconds, seed + epoch, settings.batch_utterances
-        ):
+        for batch in epoch:
+            optimizer.param_groups[0]["lr"] = learning_rate(settings, server_round + step / steps)
             batch = [at_speed(utterance, chance.choice(speeds)) for utterance in batch]
             with autocast(model.device, settings.precision):
                 output = model(**{k: v.to(model.device) for k, v in inputs(batch).items()})
@@ -100,12 +104,13 @@ def train(
                 output, model.config.exit_loss, settings, progress(settings, server_round)
             )
             if not torch.isfinite(loss):
-                raise FloatingPointError(f"epoch {epoch + 1}: found a loss of {loss}")
+                raise FloatingPointError(f"epoch {number}: found a loss of {loss}")
             if proximal_mu:
                 loss = loss + proximal_term(trained, received, proximal_mu)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM)
             optimizer.step()
+            step += 1
             losses += output.losses.detach().cpu() * len(batch)
     return (losses / len(utterances)).tolist()

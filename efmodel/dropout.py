@@ -22,3 +22,11 @@ class Dropout(nn.Dropout):
         # Draws lie evenly between -_DRAWS / 2 and _DRAWS / 2.
         kept = draws.view(torch.int16)[:size] >= round(self.p * _DRAWS) - _DRAWS // 2
         return hidden * kept.view(hidden.shape).to(hidden.dtype).mul_(1 / (1 - self.p))
+
+
+def draw_quickly(model: nn.Module) -> None:
+    """Give ``model``'s layers, transformers' own too, ``Dropout`` in place of ``nn.Dropout``."""
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.Dropout:
+                setattr(parent, name, Dropout(child.p))

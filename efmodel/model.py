@@ -28,6 +28,7 @@ from efmodel import backbone, cutting, loss
 from efmodel.adapters import add_adapters
 from efmodel.config import EarlyExitConfig
 from efmodel.conformer import ConformerLayer, SinusoidalPosition
+from efmodel.dropout import draw_quickly
 from efmodel.frozen import FRONTEND, FrozenOutput
 from efmodel.masking import mask_features
 from efmodel.mel import MelFeatureExtractor, frame_mask
@@ -202,6 +203,7 @@ class EarlyExitForCTC(Wav2Vec2PreTrainedModel):  # type: ignore[misc]
         self.exits = nn.ModuleDict({str(e + 1): ExitHead(config) for e in range(config.num_exits)})
         self.post_init()
         add_adapters(self)
+        draw_quickly(self)
 
     @classmethod
     def from_backbone(

@@ -151,7 +151,7 @@ class Settings:
     lr: float = key(1e-3, "AdamW's learning rate on the client", ABOVE_ZERO)
     lr_schedule: str = key(
         "cooldown",
-        "lr over the rounds: falling towards 0 over the last 30 % of them, or always the same",
+        "lr over the run: falling to 0, step by step, over its last 30 %, or always the same",
         one_of("cooldown", "constant"),
     )
     batch_seconds: float = key(12.0, "seconds of audio in a batch, padding counted", ABOVE_ZERO)

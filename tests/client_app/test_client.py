@@ -111,8 +111,26 @@ def test_the_learning_rate_stays_then_falls_or_always_stays():
     rates = [learning_rate(settings, r) for r in range(1, 11)]
     assert rates[:8] == [0.01] * 8
     assert rates[8:] == pytest.approx([0.02 / 3, 0.01 / 3])
+    assert learning_rate(settings, 10.9) == pytest.approx(0.001 / 3)
     constant = Settings(lr=0.01, rounds=10, lr_schedule="constant")
     assert learning_rate(constant, 10) == 0.01
+
+
+def test_it_falls_within_a_round_too(whole, tokenizer, folder, monkeypatch):
+    """Central training may be a single round: it must cool down as a federation does."""
+    rates = []
+
+    class Watched(torch.optim.AdamW):
+        def step(self, closure=None):
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    monkeypatch.setattr("client_app.training.AdamW", Watched)
+    run = {"rounds": 1, "local-epochs": 5, "batch-utterances": 5, "lr": 0.01}
+    app(ask(whole, tokenizer, "train"), context(run, **{"data-path": str(folder)}))
+    assert len(rates) > 40 and rates[:28] == [0.01] * 28
+    assert rates[-1] == pytest.approx(0.01 / 0.3 / len(rates))
+    assert rates[28:] == sorted(rates[28:], reverse=True)
 
 
 def test_progress_runs_from_0_to_1():

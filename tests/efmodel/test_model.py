@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from torch import nn
 from transformers import AutoModelForCTC
 
 from efmodel import EarlyExitForCTC
 from efmodel.config import PRESETS, preset
+from efmodel.dropout import Dropout
 from efmodel.loss import IGNORED
 from efmodel.mel import log_mel, mask_bands_and_frames
 from tests.conftest import small_config
@@ -163,3 +165,11 @@ def test_tiny_is_about_two_million_parameters():
 def test_an_unknown_preset_names_the_known():
     with pytest.raises(ValueError, match=f"found 'huge', wanted one of .*{sorted(PRESETS)[0]}"):
         preset("huge")
+
+
+@pytest.mark.parametrize("name", ["tiny", "wav2vec2-base"])
+def test_transformers_own_layers_draw_their_dropout_quickly_too(name):
+    config = preset(name, num_hidden_layers=2, exit_layers=[1, 2])
+    dropouts = [m for m in EarlyExitForCTC(config).modules() if isinstance(m, nn.Dropout)]
+    assert len(dropouts) >= 8  # three in a layer, one in a head
+    assert {type(dropout) for dropout in dropouts} == {Dropout}
