@@ -12,6 +12,7 @@ from efmodel import whole_file
 from efmodel.compute import UTTERANCE
 from server_app.comparison import RATES, Method, Spread, group
 from server_app.comparison_plots import colour, write_pictures
+from server_app.comparison_table import write_table
 from server_app.report import STYLE, base64_of, versions
 from server_app.run import Run
 
@@ -130,7 +131,7 @@ rounds without a usable reply, of all runs.</p>
 def write_comparison(folders: list[Path], output: Path) -> Path:
     """Write the comparison of runs, given by their folders; return where its page is.
 
-    Pictures lie beside the page as PNG files, and in it.
+    Pictures lie beside the page as PNG files, and in it; the figures as ``comparison.csv``.
 
     Raises
     ------
@@ -140,6 +141,7 @@ def write_comparison(folders: list[Path], output: Path) -> Path:
     methods = group(Run.read(folder) for folder in folders)
     output = output.expanduser().resolve()
     output.mkdir(parents=True, exist_ok=True)
+    write_table(methods, output)
     runs = [run for method in methods for run in method.runs]
     data = sorted({run.data for run in runs})
     best = _best(methods) if len(data) == 1 else {}

@@ -1,6 +1,7 @@
 """Runs side by side: grouped, averaged over seeds, and shown by a real browser with no network."""
 
 import base64
+import csv
 import json
 import re
 import shutil
@@ -217,6 +218,13 @@ def test_the_page_read_back(sweep, tmp_path):
     for file in output.glob("*.png"):
         pixels = image.imread(file)[..., :3]
         assert (pixels < WHITE).any(axis=-1).mean() > 0.005, file.name
+    with (output / "comparison.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    hetero = [row for row in table if row["method"] == "hetero"]
+    assert [float(row["wer"]) for row in hetero] == pytest.approx([0.3, 0.2, 0.2])
+    assert float(hetero[2]["wer-deviation"]) == pytest.approx(np.std([0.15, 0.25], ddof=1))
+    assert [row["wer-deviation"] for row in table if row["method"] == HOSTILE] == [""] * 3
+    assert "blind" not in {row["method"] for row in table}  # no exit of it was ever tested
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here to open the page")
