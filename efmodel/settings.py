@@ -148,7 +148,7 @@ class Settings:
     proximal_mu: float = key(
         0.0, "FedProx: weight of the squared distance to the model received; 0: none", FROM_ZERO
     )
-    lr: float = key(1e-3, "AdamW's learning rate on the client", ABOVE_ZERO)
+    lr: float = key(3e-3, "AdamW's learning rate on the client", ABOVE_ZERO)
     lr_schedule: str = key(
         "cooldown",
         "lr over the run: falling to 0, step by step, over its last 30 %, or always the same",

@@ -91,7 +91,7 @@ def test_runs_that_differ_in_a_key_are_methods_of_their_own(tmp_path):
     found = methods_of(tmp_path)
     assert {label: len(method.runs) for label, method in found.items()} == {
         "hetero (lr=0.1, weighting=examples)": 2,
-        "hetero (lr=0.001, weighting=examples)": 1,
+        "hetero (lr=0.003, weighting=examples)": 1,
         "hetero (lr=0.2, weighting=depth)": 1,
         "e": 1,
     }
