@@ -92,11 +92,12 @@ def train(
         batches(utterances, settings.batch_seconds, seed + epoch, settings.batch_utterances)
         for epoch in range(settings.local_epochs)
     ]
-    step, steps = 0, sum(len(epoch) for epoch in epochs)
+    steps = sum(len(epoch) for epoch in epochs)
+    rates = iter([learning_rate(settings, server_round + step / steps) for step in range(steps)])
     for number, epoch in enumerate(epochs, start=1):
         losses = torch.zeros(model.config.num_exits)
         for batch in epoch:
-            optimizer.param_groups[0]["lr"] = learning_rate(settings, server_round + step / steps)
+            optimizer.param_groups[0]["lr"] = next(rates)
             batch = [at_speed(utterance, chance.choice(speeds)) for utterance in batch]
             with autocast(model.device, settings.precision):
                 output = model(**{k: v.to(model.device) for k, v in inputs(batch).items()})
@@ -111,6 +112,5 @@ def train(
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM)
             optimizer.step()
-            step += 1
             losses += output.losses.detach().cpu() * len(batch)
     return (losses / len(utterances)).tolist()
