@@ -15,7 +15,7 @@ from efmodel.settings import Settings
 from efmodel.utterances import Inputs, Utterance, at_speed, collate
 
 MAX_GRADIENT_NORM = 1.0
-COOLDOWN = 0.3  # the last share of the rounds, in which the learning rate falls
+COOLDOWN = 0.3  # the last share of the run, in which the learning rate falls
 
 
 def learning_rate(settings: Settings, server_round: float) -> float:

@@ -18,7 +18,7 @@ def write_table(methods: list[Method], folder: Path) -> Path:
 
     Rates are shares after the last evaluated round, means over seeds with the sample standard
     deviation; the four costs are means over seeds, of the whole method and not of the exit. Empty:
-    nobody trained that exit, there is one seed, or it is unknown.
+    nobody trained that exit, there is one seed, nothing was sent, or it is unknown.
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
