@@ -79,9 +79,11 @@ def _recordings(
         dataset.select(mine), tokenizer, config, to_train=True, seconds=seconds
     )
     skipped.log(path or data)
-    if not utterances:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.recordings[:3])
-        raise corpus.DataError(f"found no utterance to train on ({reasons})")
+    if not utterances:  # an error travels to the server: it names no file and quotes no text
+        reasons = skipped.by_kind() or "no recordings"
+        raise corpus.DataError(
+            f"found no utterance to train on: {reasons}; this node's log names them"
+        )
     random.Random(0).shuffle(utterances)
     held_out = int(len(utterances) * HELD_OUT)
     return utterances[held_out:], utterances[:held_out], len(skipped.recordings)

@@ -70,7 +70,7 @@ class Limits:
 
 
 def audiofolder(folder: Path) -> Corpus:
-    """Read a local folder: ``train/`` and perhaps ``test/``, or just recordings to train on.
+    """Read a local folder: ``train/``, ``test/`` or both, or just recordings to train on.
 
     Each of them holds ``metadata.jsonl`` or ``metadata.csv`` with ``file_name``, ``text`` and
     ``speaker``, beside the audio files.
@@ -82,10 +82,15 @@ def audiofolder(folder: Path) -> Corpus:
     """
     if not folder.is_dir():
         raise DataError(f"data-path: found no folder {folder}")
-    if (folder / "train").is_dir():
-        test = folder / "test"
-        return Corpus(_read_folder(folder / "train"), _read_folder(test) if test.is_dir() else None)
-    return Corpus(_read_folder(folder), None)
+    train, test = folder / "train", folder / "test"
+    if not (train.is_dir() or test.is_dir()):
+        return Corpus(_read_folder(folder), None)
+    # A server may have speech to test on alone.
+    nothing = Dataset.from_dict({column: [] for column in FEATURES}, features=FEATURES)
+    return Corpus(
+        _read_folder(train) if train.is_dir() else nothing,
+        _read_folder(test) if test.is_dir() else None,
+    )
 
 
 def _read_folder(folder: Path) -> Dataset:
@@ -95,7 +100,9 @@ def _read_folder(folder: Path) -> Dataset:
             if not table:
                 raise DataError(f"{folder / name}: found no rows")
             return Dataset.from_list(table, features=FEATURES)
-    raise DataError(f"{folder}: found neither metadata.jsonl nor metadata.csv")
+    raise DataError(
+        f"{folder}: found neither metadata.jsonl nor metadata.csv, nor train/ or test/ with one"
+    )
 
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -245,7 +245,13 @@ class Settings:
             name = each.name.replace("_", "-")
             if name in config:
                 values[each.name] = _checked(name, config[name], type(each.default), each.metadata)
-        return cls(**values)
+        settings = cls(**values)
+        if settings.local_epsilon and not settings.local_clip_norm:
+            raise SettingsError(
+                f"local-clip-norm: found {settings.local_clip_norm}, wanted a number above 0: "
+                f"local-epsilon is {settings.local_epsilon}"
+            )
+        return settings
 
 
 def _checked(name: str, value: Any, kind: type, metadata: Mapping[str, Any]) -> Any:

@@ -60,7 +60,9 @@ def make_keys(
         own = ec.generate_private_key(ec.SECP384R1())
         certificate = _server(names, own, issuer, authority)
         written += _write_pair(folder / "server.key", own, folder / "server.pem", certificate)
-        written.append(_write_private(folder / "superexec.secret", secrets.token_bytes(32)))
+        secret = folder / "superexec.secret"
+        if not secret.exists():
+            written.append(_write_private(secret, secrets.token_bytes(32)))
     for device in devices:
         if renew or not (folder / device).exists():
             own = ec.generate_private_key(ec.SECP384R1())

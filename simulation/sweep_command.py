@@ -55,7 +55,8 @@ def sweep(
             key: value for key, value in run_config(overrides or []).items() if key in changes
         }
         if data is not None:
-            config["data"], config["data-path"] = corpus.named(data)
+            config["data"], named_folder = corpus.named(data)
+            config["data-path"] = named_folder or config.get("data-path", "")
         folder = output or Path("runs") / file.stem
         runs = plan(file, folder, config)
         for run in runs:

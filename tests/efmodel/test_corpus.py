@@ -23,6 +23,12 @@ def test_a_folder_without_halves_is_for_training(tmp_path):
     assert corpus.load("audiofolder", str(folder)).test is None
 
 
+def test_a_server_has_speech_to_test_on_alone(tmp_path):
+    write_folder(tmp_path / "test", [("c.wav", "six", "z", 0.5)])
+    alone = corpus.load("audiofolder", str(tmp_path))
+    assert alone.test["text"][:] == ["six"] and len(alone.train) == 0
+
+
 def test_tuning_tests_on_speakers_held_back_of_the_training_half(tmp_path):
     rows = [(f"{i}.wav", f"word {i}", f"speaker {i % 5}", 0.5) for i in range(10)]
     write_folder(tmp_path / "train", rows)

@@ -42,3 +42,9 @@ def test_a_bad_value_is_named(key, value, complaint):
 
 def test_whole_numbers_do_for_floats():
     assert Settings.from_run_config({"batch-seconds": 60}).batch_seconds == 60.0
+
+
+def test_local_noise_without_a_bound_is_refused():
+    with pytest.raises(SettingsError, match="local-clip-norm: found 0.0, wanted .* above 0"):
+        Settings.from_run_config({"local-epsilon": 0.5})
+    assert Settings.from_run_config({"local-epsilon": 0.5, "local-clip-norm": 1}).local_epsilon

@@ -117,7 +117,9 @@ def test_exit_code_when_no_client_ever_answers(tmp_path):
     done = ef_asr("simulate", "--data", str(tmp_path / "d"), cwd=tmp_path)
     assert done.returncode == 1
     assert "no client could be used in 3 rounds" in done.stderr
-    assert "a.wav: found no readable audio" in done.stderr
+    assert "found no utterance to train on: no audio x1" in done.stderr
+    said = (Path(done.stdout.splitlines()[-1]) / "simulate.log").read_text()
+    assert "a.wav: found no readable audio" in said  # the client's own log names the file
 
 
 @pytest.mark.parametrize(
