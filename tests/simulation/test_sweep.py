@@ -67,8 +67,9 @@ def test_a_sweep_is_every_method_with_every_option_and_seed(tmp_path):
 
 @pytest.mark.parametrize("file", SHIPPED, ids=[file.stem for file in SHIPPED])
 def test_shipped_sweeps_give_every_method_as_many_client_updates(file, tmp_path):
-    runs = plan(file, tmp_path, {"model": "tiny"})
-    assert {run.method for run in runs} == set(presets.names())
+    small = file.stem == "fsdd-small"  # which has six exits, and fewer methods
+    runs = plan(file, tmp_path, {"model": "small" if small else "tiny"})
+    assert small or {run.method for run in runs} == set(presets.names())
     clients = max(run.nodes for run in runs)
     updates = Counter()
     for run in runs:
