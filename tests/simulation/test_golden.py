@@ -19,15 +19,16 @@ from simulation.simulate import defaults
 
 GOLDEN = Path(__file__).with_name("golden.json")
 NODES = 6
-# One thread and two on the same machine differ by 3e-7; another processor may by more.
-TOLERANCE = 0.01
+# One thread and two differ by 1e-6, AVX-512 and SSE by 6e-5; "uniform" for a weighting by 3e-2, a
+# schedule that does not cool down by 1e-2.
+TOLERANCE = 0.003
 
 
 def golden_run(folder: Path) -> list[dict[str, Any]]:
-    """Return the metrics of two rounds of six real clients in this process."""
+    """Return the metrics of two rounds of six real clients, who hold unlike amounts of speech."""
     changes = {
-        "rounds": 2, "local-epochs": 1, "max-utterances": 16, "evaluate-every": 1,
-        "fraction-train": 1.0, "lr-schedule": "constant", "output": str(folder),
+        "rounds": 2, "local-epochs": 1, "evaluate-every": 1, "fraction-train": 1.0,
+        "max-speakers": 2, "partition": "dirichlet:1", "output": str(folder),
     }  # fmt: skip
     config = {**defaults(), **changes}
 
