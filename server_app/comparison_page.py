@@ -94,9 +94,10 @@ depth was trained{% if untested %}, or the server had no test speech{% endif %}.
 <p>Means over seeds of what all rounds took. Client updates: usable replies. Speech heard: hours
 that clients trained on, each as often as they did. Bytes: down and up ({{ nothing }}: in no round
 was there more than one client). Client compute: multiply-adds of local training, counted as three
-forward passes a step (Kaplan et al., arXiv 2001.08361, section 2.1) of the model cut at each
-client's capacity, utterances of {{ "%.0f" % utterance }} s; a frozen part costs less. Lost: client
-rounds without a usable reply, of all runs.</p>
+forward passes a step (Kaplan et al., arXiv 2001.08361, section 2.1) of the model that each client
+trains, most often the one cut at its capacity, utterances of {{ "%.0f" % utterance }} s; a frozen
+part costs less ({{ nothing }}: unknown). Lost: client rounds without a usable reply, of all
+runs.</p>
 <h2>Pictures</h2>
 {% for picture in pictures %}
 <figure><img alt="{{ picture.caption }}" src="data:image/png;base64,{{ base64_of(picture.file) }}">

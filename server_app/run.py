@@ -13,6 +13,7 @@ from efmodel.compute import PASSES_A_STEP, multiply_adds
 from efmodel.config import PRESETS, EarlyExitConfig, preset
 from efmodel.settings import Settings
 from server_app.run_folder import RunFolder, read_metrics
+from server_app.strategy.named import STRATEGIES
 
 
 @dataclass
@@ -150,15 +151,28 @@ class Run:
         return float(self.config["local-epochs"] * sum(each))
 
     @cached_property
+    def costs(self) -> list[float] | None:
+        """Multiply-adds per second of audio of what a client of each capacity trains, if known.
+
+        Earlier versions did not write them down; the built-in strategies' clients train cuts.
+        """
+        for record in self.rounds:
+            if "multiply-adds" in record:
+                return list(record["multiply-adds"])
+        if self.model is None or self.config["strategy"] not in STRATEGIES:
+            return None
+        return _costs_of_cuts(self.model.to_json_string(use_diff=False))
+
+    @cached_property
     def computed(self) -> list[float] | None:
         """Multiply-adds that clients spent on training until the end of each round.
 
         Each client ``PASSES_A_STEP`` times its audio, its local epochs, and what a second of audio
-        takes in the model cut at its capacity. None if the record does not say who did what.
+        takes in the model that it trains. None if that, or who did what, is unknown.
         """
-        if self.model is None or not self.knows_who:
+        costs = self.costs
+        if costs is None or not self.knows_who:
             return None
-        costs = _costs(self.model.to_json_string(use_diff=False))
         epochs = PASSES_A_STEP * self.config["local-epochs"]
         return list(
             accumulate(
@@ -181,7 +195,7 @@ class Run:
 
 
 @cache
-def _costs(model: str) -> list[float]:
+def _costs_of_cuts(model: str) -> list[float]:
     return multiply_adds(EarlyExitConfig.from_dict(json.loads(model)))
 
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from efmodel import cli
 from efmodel.compute import multiply_adds
 from efmodel.config import preset
+from efmodel.settings import Settings
 from server_app.comparison import group
 from server_app.comparison_page import write_comparison
 from server_app.run import Run, find_runs
@@ -158,6 +159,17 @@ def test_a_round_costs_three_passes_over_each_clients_audio(tmp_path):
     small_config(layer_type="conformer").save_pretrained(path / "model")  # what was really trained
     smaller = Run.read(path).computed
     assert smaller is not None and smaller[0] < one / 2
+
+
+def test_a_strategy_of_other_models_costs_what_its_rounds_say(tmp_path):
+    named = {"strategy": "simulation.heterofl:HeteroFL"}
+    path = write_run(tmp_path / "run", [(1, 1, 1)] * 2, {"pi": 3, "clock": 1}, **named)
+    assert Run.read(path).computed is None  # written down by an earlier version
+    records = [json.loads(line) for line in (path / "metrics.jsonl").open()]
+    records[-1]["multiply-adds"] = [7.0, 8.0, 9.0]  # resumed with this one
+    (path / "metrics.jsonl").write_text("".join(json.dumps(each) + "\n" for each in records))
+    one = 3 * Settings().local_epochs * 6.0 * (9.0 + 7.0)
+    assert Run.read(path).computed == pytest.approx([one, 2 * one])
 
 
 def test_a_run_that_is_no_method_is_called_by_its_folder(tmp_path):
