@@ -78,8 +78,9 @@ depth was trained{% if untested %}, or the server had no test speech{% endif %}.
 {% else %}
 <p>No central evaluation: the servers had no test speech.</p>
 {% endif %}
-{% if unfinished %}
-<p>* Not all its runs are finished: the rates are those of their last evaluation so far.</p>
+{% if methods | selectattr("unfinished") | list %}
+<p>* Not all its runs are finished, or there: the rates are those of their last evaluation so far,
+and a seed that lacks a part which another has is not in the costs.</p>
 {% endif %}
 <h2>What it cost</h2>
 <div class="wide"><table>
@@ -184,7 +185,8 @@ def _row(
     number: int, method: Method, best: dict[tuple[str, int], str], exits: int
 ) -> dict[str, Any]:
     """Return what the page says of a method."""
-    heard, sent, computed = method.heard(), method.sent(), method.computed()
+    updates, heard = method.updates(), method.heard()
+    sent, computed = method.sent(), method.computed()
     return {
         "label": method.label,
         "colour": colour(number),
@@ -195,7 +197,7 @@ def _row(
         "rates": [_cells(method.final(rate), rate, best, exits) for rate in RATES],
         "rounds": _each_once(_rounds(run) for run in method.runs),
         "clients": _each_once(str(run.clients) for run in method.runs),
-        "updates": f"{method.updates():.0f}",
+        "updates": f"{updates.mean:.0f}" if updates else NOTHING,
         "heard": f"{heard.mean / 3600:.2f} h" if heard else NOTHING,
         "sent": f"{QUANTITY(sent.mean)}B" if sent else NOTHING,
         "computed": QUANTITY(computed.mean) if computed else NOTHING,

@@ -132,6 +132,32 @@ def test_parts_that_end_at_the_same_exit_are_averaged(tmp_path):
     assert method.curve("wer", 1, "round")
 
 
+def test_a_single_part_does_not_speak_for_all_exits(tmp_path):
+    """A compound method is one from its first run on: the others are still to come."""
+    depths = {"pi": 2, "clock": 2}
+    write_run(tmp_path / "1", [(0.5, 0.4, 0.3)], depths, "separate", 1, select="capacity=2")
+    (method,) = methods_of(tmp_path).values()
+    assert means(method) == [None, 0.4, None]
+
+
+def test_a_seed_that_lacks_a_part_is_marked_and_not_in_the_costs(tmp_path):
+    for seed, part in ((0, 0), (0, 1), (1, 0)):
+        depths = {"pi": part + 1, "clock": part + 1}
+        path = tmp_path / f"{seed}-{part}"
+        write_run(path, [(0.1 * (seed + 1), 0.4)] * 2, depths, "separate", part, seed=seed)
+    write_run(tmp_path / "hetero", [(0.5, 0.4, 0.3)], method="hetero")
+    found = methods_of(tmp_path)
+    separate = found["separate"]
+    assert separate.unfinished and not found["hetero"].unfinished
+    assert means(separate) == [pytest.approx(0.15), 0.4]
+    assert separate.sent().values == (4 * 380,) and separate.updates().values == (8,)
+    for over in ("sent", "computed"):
+        assert [len(each.values) for _, each in separate.curve("wer", 1, over)] == [1, 1]
+    assert [len(each.values) for _, each in separate.curve("wer", 1, "round")] == [2, 2]
+    text = write_comparison(find_runs([tmp_path]), tmp_path / "out").read_text()
+    assert "separate *" in [row[0] for row in Cells(text).rows] and "lacks a part" in text
+
+
 def test_exits_that_nobody_trained_stay_blank(tmp_path):
     write_run(tmp_path / "smallest", [(0.4, 0.9, 0.9)], {"pi": 1, "clock": 1})
     (method,) = methods_of(tmp_path).values()
