@@ -93,8 +93,11 @@ and a seed that lacks a part which another has is not in the costs.</p>
 {% endfor %}
 </table></div>
 <p>Means over seeds of what all rounds took. Client updates: usable replies. Speech heard: hours
-that clients trained on, each as often as they did. Bytes: down and up ({{ nothing }}: in no round
-was there more than one client). Client compute: multiply-adds of local training, counted as three
+that clients trained on, each as often as they did. Bytes: what was sent, down and up
+({{ nothing }}: in no round was there more than one client){% if cohort %}; with coverage = cohort
+too that is cut models, where a federation that averages whole ones (preset naive) would send
+those{% endif %}.
+Client compute: multiply-adds of local training, counted as three
 forward passes a step (Kaplan et al., arXiv 2001.08361, section 2.1) of the model that each client
 trains, most often the one cut at its capacity, utterances of {{ "%.0f" % utterance }} s; a frozen
 part costs less ({{ nothing }}: unknown). Lost: client rounds without a usable reply, of all
@@ -160,6 +163,7 @@ def write_comparison(folders: list[Path], output: Path) -> Path:
         untested=any(not any(record["wer"] for record in run.rounds) for run in runs),
         failures=sum(run.failures for run in runs),
         data=data,
+        cohort=any(run.config["coverage"] == "cohort" for run in runs),
         utterance=UTTERANCE,
         pictures=write_pictures(methods, output),
         base64_of=base64_of,

@@ -291,6 +291,17 @@ def test_a_browser_without_a_network_shows_the_page(sweep, tmp_path):
     assert colourful.mean() > 0.001  # the pictures
 
 
+def test_the_page_says_that_naive_averaging_would_send_whole_models(tmp_path):
+    write_run(tmp_path / "hetero", [(0.5, 0.4, 0.3)])
+    said = "(preset naive) would send those"
+    page = write_comparison(find_runs([tmp_path]), tmp_path / "out")
+    assert said not in " ".join(page.read_text().split())
+    write_run(tmp_path / "naive", [(0.5, 0.4, 0.3)], coverage="cohort")
+    page = write_comparison(find_runs([tmp_path]), tmp_path / "out")
+    assert said in " ".join(page.read_text().split())
+    assert {m.sent().mean for m in methods_of(tmp_path).values()} == {380}  # as it was sent
+
+
 def test_different_data_and_model_sizes_side_by_side(tmp_path):
     write_run(tmp_path / "a", [(0.5, 0.4, 0.3)])
     b = write_run(tmp_path / "b", [(0.2, 0.1)], {"pi": 2, "clock": 2}, data="librispeech")
