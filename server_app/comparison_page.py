@@ -13,8 +13,9 @@ from efmodel.compute import UTTERANCE
 from server_app.comparison import RATES, Method, Spread, group
 from server_app.comparison_plots import colour, write_pictures
 from server_app.comparison_table import write_table
-from server_app.report import STYLE, base64_of, versions
+from server_app.report import STYLE, base64_of
 from server_app.run import Run
+from server_app.versions import said
 
 NOTHING = "–"
 QUANTITY = EngFormatter(places=1)  # 97600000 as 97.6 M
@@ -108,9 +109,7 @@ runs.</p>
 <figcaption>{{ picture.caption }}. <code>{{ picture.file.name }}</code></figcaption></figure>
 {% endfor %}
 <h2>What was run</h2>
-<p>On the machine that wrote this page:
-{% for package, number in versions.items() %} {{ package }} {{ number }}{{ ";" if not loop.last }}
-{%- endfor %}.</p>
+<p>Versions of the runs: {{ versions | join("; ") }}.</p>
 {% for method in methods %}
 <details{% if methods | length == 1 %} open{% endif %}><summary>{{ method.label }}:
 {{ method.runs | length }} run{{ "s" if method.runs | length > 1 }}</summary>
@@ -167,7 +166,7 @@ def write_comparison(folders: list[Path], output: Path) -> Path:
         utterance=UTTERANCE,
         pictures=write_pictures(methods, output),
         base64_of=base64_of,
-        versions=versions(),
+        versions=list(dict.fromkeys(said(v) for run in runs for v in run.versions or [{}])),
     )
     file = output / "comparison.html"
     whole_file.write(file, page.encode())

@@ -12,7 +12,7 @@ from typing import Any
 from efmodel.compute import PASSES_A_STEP, multiply_adds
 from efmodel.config import PRESETS, EarlyExitConfig, preset
 from efmodel.settings import Settings
-from server_app.run_folder import RunFolder, read_metrics
+from server_app.run_folder import RunFolder, read_metrics, read_object
 from server_app.strategy.named import STRATEGIES
 
 
@@ -32,6 +32,8 @@ class Run:
         Clients in the federation.
     commands : list of str
         What started it.
+    versions : list of dict
+        The versions of Python and packages that it ran on, one after the other; empty if unknown.
     config : dict
         The run config, keys it does not have at their defaults.
     rounds : list of dict
@@ -43,6 +45,7 @@ class Run:
     part: int | None
     nodes: int | None
     commands: list[str]
+    versions: list[dict[str, str]]
     config: dict[str, Any]
     rounds: list[dict[str, Any]]
 
@@ -56,7 +59,7 @@ class Run:
             If a file in it is no JSON object.
         """
         folder = RunFolder("", str(path))
-        command = _object(folder.command) if folder.command.is_file() else {}
+        command = folder.about()
         defaults = {name.replace("_", "-"): value for name, value in asdict(Settings()).items()}
         return cls(
             path=folder.path,
@@ -64,7 +67,8 @@ class Run:
             part=command.get("part"),
             nodes=command.get("nodes"),
             commands=[str(each) for each in command.get("commands", [])],
-            config=defaults | _object(folder.config),
+            versions=command.get("versions", []),
+            config=defaults | read_object(folder.config),
             rounds=read_metrics(folder.metrics),
         )
 
@@ -199,16 +203,6 @@ def _costs_of_cuts(model: str) -> list[float]:
     return multiply_adds(EarlyExitConfig.from_dict(json.loads(model)))
 
 
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: found no JSON ({error})") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: found {type(found).__name__}, wanted a JSON object")
-    return found
-
-
 def find_runs(paths: Iterable[Path]) -> list[Path]:
     """Return the run folders among ``paths`` and below them, each once.
 
@@ -233,6 +227,6 @@ def _runs_below(path: Path) -> Iterable[Path]:
     for folder, inside, files in os.walk(path):
         inside.sort()
         # A saved model has a config.json too, but no rounds.
-        if "config.json" in files and "rounds" in _object(Path(folder, "config.json")):
+        if "config.json" in files and "rounds" in read_object(Path(folder, "config.json")):
             inside.clear()
             yield Path(folder)

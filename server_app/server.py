@@ -30,6 +30,7 @@ from server_app.starting_model import starting_model
 from server_app.strategy import PartialFedAvg
 from server_app.strategy.named import build
 from server_app.strategy.nodes import Nodes
+from server_app.versions import versions
 
 app = ServerApp()
 
@@ -62,6 +63,7 @@ def federate(grid: Grid, context: Context) -> RunFolder:
         start, after = resumed(checkpoints, settings, strategy, start)
         folder.forget_after(after)
     folder.write_config(context.run_config)
+    folder.add_versions(versions())
 
     def evaluate(arrays: ArrayRecord) -> list[ExitScore]:
         model.load_state_dict(arrays.to_torch_state_dict())

@@ -21,6 +21,7 @@ from server_app.comparison import group
 from server_app.comparison_page import write_comparison
 from server_app.run import Run, find_runs
 from server_app.run_folder import RunFolder
+from server_app.versions import versions
 from tests.conftest import small_config
 from tests.server_app.test_report import HOSTILE, Cells, one_round
 
@@ -202,6 +203,30 @@ def test_a_run_that_is_no_method_is_called_by_its_folder(tmp_path):
     folder = RunFolder.at(write_run(tmp_path / "evening", [(0.5, 0.4, 0.3)]))
     folder.add_command("ef-asr simulate", "", 3)
     assert Run.read(folder.path).method == "evening" and Run.read(folder.path).nodes == 3
+
+
+def test_the_page_names_the_versions_of_the_runs_and_not_of_its_reader(tmp_path):
+    here, later = {"python": "3.11.1", "torch": "1.0"}, {"python": "3.11.1", "torch": "2.0"}
+    for name, on in (("a", [here]), ("b", [here, here, later]), ("old", [])):
+        folder = RunFolder.at(write_run(tmp_path / name, [(0.5, 0.4, 0.3)], method=name))
+        for each in on:
+            folder.add_versions(each)
+    assert Run.read(tmp_path / "b").versions == [here, later]
+    assert Run.read(tmp_path / "b").commands == ["ef-asr simulate --set x=b"]  # is still there
+    text = write_comparison(find_runs([tmp_path]), tmp_path / "out").read_text()
+    found = re.findall("Versions of the runs: (.*)[.]</p>", text)
+    assert found == ["python 3.11.1, torch 1.0; python 3.11.1, torch 2.0; unknown"]
+
+
+def test_a_plain_run_has_versions_and_no_command(tmp_path):
+    """What ``flwr run`` starts, and ``ef-asr simulate`` resumes."""
+    folder = RunFolder.at(write_run(tmp_path / "run", [(0.5, 0.4, 0.3)]))
+    folder.add_versions(versions())
+    run = Run.read(folder.path)
+    assert (run.method, run.nodes, run.commands) == ("run", None, [])
+    assert run.versions == [versions()] and {"python", "torch", "flwr"} <= versions().keys()
+    folder.add_command("ef-asr simulate", "", 3)
+    assert Run.read(folder.path).versions == [versions()]
 
 
 def test_who_did_what_may_be_unknown(tmp_path):

@@ -19,6 +19,7 @@ from server_app.run_folder import read_metrics
 from server_app.server import federate
 from server_app.strategy import PartialFedAvg
 from server_app.strategy.named import build
+from server_app.versions import versions
 from simulation.heterofl import (
     HeteroFL,
     SliceMean,
@@ -264,3 +265,4 @@ def test_real_clients_learn_and_each_width_is_scored(tmp_path):
 
     resumed = run(tmp_path / "run", rounds=3, resume=str(tmp_path / "run"))
     assert [each["round"] for each in read_metrics(resumed.metrics)] == [1, 2, 3]
+    assert resumed.about()["versions"] == [versions()]  # the same for both
