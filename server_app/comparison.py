@@ -148,9 +148,15 @@ class Method:
         return any(run.federates for run in self.runs)
 
     @property
-    def unfinished(self) -> list[Run]:
-        """Runs that have rounds left."""
-        return [run for run in self.runs if not run.finished]
+    def whole(self) -> list[Repetition]:
+        """Repetitions with every part that any of them has: only those say what it costs."""
+        parts = {run.part for run in self.runs}
+        return [each for each in self.repetitions if {run.part for run in each.runs} == parts]
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a run has rounds left, or a repetition lacks a part that another has."""
+        return not all(run.finished for run in self.runs) or self.whole != self.repetitions
 
     def final(self, rate: str) -> list[Spread | None]:
         """Return a rate per exit after the last round that was evaluated."""
@@ -165,29 +171,30 @@ class Method:
         """Return the bytes that were sent in all; None for what is no federation."""
         if not self.federates:
             return None
-        return spread(each.sent(each.last_round) for each in self.repetitions)
+        return spread(each.sent(each.last_round) for each in self.whole)
 
-    def updates(self) -> float:
+    def updates(self) -> Spread | None:
         """Return the client updates in all."""
-        return mean(each.updates for each in self.repetitions)
+        return spread(each.updates for each in self.whole)
 
     def heard(self) -> Spread | None:
         """Return the seconds of speech that clients trained on in all, each as often as it was."""
-        return spread(each.heard for each in self.repetitions)
+        return spread(each.heard for each in self.whole)
 
     def computed(self) -> Spread | None:
         """Return the multiply-adds that clients spent on training in all."""
-        return spread(each.computed(each.last_round) for each in self.repetitions)
+        return spread(each.computed(each.last_round) for each in self.whole)
 
     def curve(self, rate: str, exit: int, over: str) -> list[tuple[float, Spread]]:
         """Return a rate at an exit over a :class:`Point`'s ``round``, ``sent`` or ``computed``.
 
-        One entry for each round that was evaluated, over the repetitions that got so far.
+        One entry for each round that was evaluated, over the repetitions that got so far; over
+        bytes or compute only the whole ones.
         """
         if over == "sent" and not self.federates:
             return []
         at: dict[int, list[tuple[float, float]]] = defaultdict(list)
-        for repetition in self.repetitions:
+        for repetition in self.repetitions if over == "round" else self.whole:
             for point in repetition.points:
                 rates, place = getattr(point, rate), getattr(point, over)
                 if place is not None and exit <= len(rates) and rates[exit - 1] is not None:
@@ -219,7 +226,7 @@ def group(runs: Iterable[Run]) -> list[Method]:
         named[run.method].append(run)
     methods: dict[str, Method] = {}
     for same in named.values():
-        compound = len({run.part for run in same}) > 1
+        compound = any(run.part is not None for run in same)
         differing = _differing_keys(same)
         for run in same:
             label = _label(run, differing)

@@ -13,8 +13,9 @@ from efmodel.compute import UTTERANCE
 from server_app.comparison import RATES, Method, Spread, group
 from server_app.comparison_plots import colour, write_pictures
 from server_app.comparison_table import write_table
-from server_app.report import STYLE, base64_of, versions
+from server_app.report import STYLE, base64_of
 from server_app.run import Run
+from server_app.versions import said
 
 NOTHING = "–"
 QUANTITY = EngFormatter(places=1)  # 97600000 as 97.6 M
@@ -78,8 +79,9 @@ depth was trained{% if untested %}, or the server had no test speech{% endif %}.
 {% else %}
 <p>No central evaluation: the servers had no test speech.</p>
 {% endif %}
-{% if unfinished %}
-<p>* Not all its runs are finished: the rates are those of their last evaluation so far.</p>
+{% if methods | selectattr("unfinished") | list %}
+<p>* Not all its runs are finished, or there: the rates are those of their last evaluation so far,
+and a seed that lacks a part which another has is not in the costs.</p>
 {% endif %}
 <h2>What it cost</h2>
 <div class="wide"><table>
@@ -92,20 +94,22 @@ depth was trained{% if untested %}, or the server had no test speech{% endif %}.
 {% endfor %}
 </table></div>
 <p>Means over seeds of what all rounds took. Client updates: usable replies. Speech heard: hours
-that clients trained on, each as often as they did. Bytes: down and up ({{ nothing }}: in no round
-was there more than one client). Client compute: multiply-adds of local training, counted as three
-forward passes a step (Kaplan et al., arXiv 2001.08361, section 2.1) of the model cut at each
-client's capacity, utterances of {{ "%.0f" % utterance }} s; a frozen part costs less. Lost: client
-rounds without a usable reply, of all runs.</p>
+that clients trained on, each as often as they did. Bytes: what was sent, down and up
+({{ nothing }}: in no round was there more than one client){% if cohort %}; with coverage = cohort
+too that is cut models, where a federation that averages whole ones (preset naive) would send
+those{% endif %}.
+Client compute: multiply-adds of local training, counted as three
+forward passes a step (Kaplan et al., arXiv 2001.08361, section 2.1) of the model that each client
+trains, most often the one cut at its capacity, utterances of {{ "%.0f" % utterance }} s; a frozen
+part costs less ({{ nothing }}: unknown). Lost: client rounds without a usable reply, of all
+runs.</p>
 <h2>Pictures</h2>
 {% for picture in pictures %}
 <figure><img alt="{{ picture.caption }}" src="data:image/png;base64,{{ base64_of(picture.file) }}">
 <figcaption>{{ picture.caption }}. <code>{{ picture.file.name }}</code></figcaption></figure>
 {% endfor %}
 <h2>What was run</h2>
-<p>On the machine that wrote this page:
-{% for package, number in versions.items() %} {{ package }} {{ number }}{{ ";" if not loop.last }}
-{%- endfor %}.</p>
+<p>Versions of the runs: {{ versions | join("; ") }}.</p>
 {% for method in methods %}
 <details{% if methods | length == 1 %} open{% endif %}><summary>{{ method.label }}:
 {{ method.runs | length }} run{{ "s" if method.runs | length > 1 }}</summary>
@@ -158,10 +162,11 @@ def write_comparison(folders: list[Path], output: Path) -> Path:
         untested=any(not any(record["wer"] for record in run.rounds) for run in runs),
         failures=sum(run.failures for run in runs),
         data=data,
+        cohort=any(run.config["coverage"] == "cohort" for run in runs),
         utterance=UTTERANCE,
         pictures=write_pictures(methods, output),
         base64_of=base64_of,
-        versions=versions(),
+        versions=list(dict.fromkeys(said(v) for run in runs for v in run.versions or [{}])),
     )
     file = output / "comparison.html"
     whole_file.write(file, page.encode())
@@ -183,7 +188,8 @@ def _row(
     number: int, method: Method, best: dict[tuple[str, int], str], exits: int
 ) -> dict[str, Any]:
     """Return what the page says of a method."""
-    heard, sent, computed = method.heard(), method.sent(), method.computed()
+    updates, heard = method.updates(), method.heard()
+    sent, computed = method.sent(), method.computed()
     return {
         "label": method.label,
         "colour": colour(number),
@@ -194,7 +200,7 @@ def _row(
         "rates": [_cells(method.final(rate), rate, best, exits) for rate in RATES],
         "rounds": _each_once(_rounds(run) for run in method.runs),
         "clients": _each_once(str(run.clients) for run in method.runs),
-        "updates": f"{method.updates():.0f}",
+        "updates": f"{updates.mean:.0f}" if updates else NOTHING,
         "heard": f"{heard.mean / 3600:.2f} h" if heard else NOTHING,
         "sent": f"{QUANTITY(sent.mean)}B" if sent else NOTHING,
         "computed": QUANTITY(computed.mean) if computed else NOTHING,

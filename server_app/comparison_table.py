@@ -24,11 +24,12 @@ def write_table(methods: list[Method], folder: Path) -> Path:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
     for method in methods:
-        costs = [_mean(each) for each in (method.heard(), method.computed(), method.sent())]
+        spreads = (method.updates(), method.heard(), method.computed(), method.sent())
+        costs = [_mean(each) for each in spreads]
         for exit, found in enumerate(zip(*map(method.final, RATES), strict=True), start=1):
             rates = [value for each in found for value in (_mean(each), _deviation(each))]
             about = [method.label, len(method.repetitions), exit]
-            table.writerow([*about, *rates, method.updates(), *costs])
+            table.writerow([*about, *rates, *costs])
     file = folder / "comparison.csv"
     whole_file.write(file, text.getvalue().encode())
     return file

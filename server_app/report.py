@@ -3,7 +3,6 @@
 import base64
 import json
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from jinja2 import Environment
@@ -12,8 +11,7 @@ from efmodel import whole_file
 from efmodel.settings import Settings
 from server_app.participation import participations
 from server_app.run_folder import RunFolder, read_metrics
-
-PACKAGES = ("ef-asr", "flwr", "torch", "transformers")
+from server_app.versions import said
 
 STYLE = """\
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; }
@@ -77,8 +75,8 @@ models in float32){% endif %}; {{ failures }} client rounds lost;
 {% endfor %}
 </table>
 <h2>What was run</h2>
-<p>{% for package, number in versions.items() %}{{ package }} {{ number }}; {% endfor %}
-the run config where it differs from the defaults:</p>
+<p>Versions: {{ versions | join("; then ") }}.
+The run config where it differs from the defaults:</p>
 <table>
 {% for key, value in changed.items() %}
 <tr><td><code>{{ key }}</code></td><td class="words">{{ value }}</td></tr>
@@ -95,6 +93,8 @@ def write_report(run: Path) -> Path:
     ------
     FileNotFoundError
         If the folder holds no run.
+    ValueError
+        If its ``command.json`` holds no JSON object.
     """
     folder = RunFolder("", str(run))
     rounds = read_metrics(folder.metrics)
@@ -115,7 +115,7 @@ def write_report(run: Path) -> Path:
         minutes=sum(each["train-seconds"] + each["evaluate-seconds"] for each in rounds) / 60,
         evaluated=next((each for each in reversed(rounds) if each["wer"]), None),
         plot=base64_of(folder.plot),
-        versions=versions(),
+        versions=[said(each) for each in folder.about().get("versions", [{}])],
         changed={key: value for key, value in config.items() if value != defaults.get(key)},
     )
     whole_file.write(folder.report, page.encode())
@@ -125,14 +125,3 @@ def write_report(run: Path) -> Path:
 def base64_of(path: Path) -> str:
     """Return a picture as a page holds it; nothing if there is none."""
     return base64.b64encode(path.read_bytes()).decode() if path.is_file() else ""
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the packages that matter to a run, as installed here."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # an environment may hold just what the app needs
-            continue
-    return found

@@ -38,6 +38,7 @@ class Rounds:
     evaluate: Evaluate
     request: ConfigRecord  # what every message tells the clients
     num_exits: int
+    costs: list[float]  # multiply-adds a second of audio, for a client of each capacity
 
     def run(self, arrays: ArrayRecord, after: int = 0) -> ArrayRecord:
         """Run all rounds that come ``after`` one, starting at ``arrays``; return the last model.
@@ -121,6 +122,7 @@ class Rounds:
             "capacities": report.sampled,
             "nodes": {name: asdict(each) for name, each in report.accepted.items()},
             "trainers-per-exit": trainers,
+            "multiply-adds": self.costs,
             "bytes-down": traffic.down,
             "bytes-up": traffic.up,
             # What the same cohort would have cost had each client held the whole model.

@@ -12,7 +12,8 @@ from typing import Any
 from efmodel.compute import PASSES_A_STEP, multiply_adds
 from efmodel.config import PRESETS, EarlyExitConfig, preset
 from efmodel.settings import Settings
-from server_app.run_folder import RunFolder, read_metrics
+from server_app.run_folder import RunFolder, read_metrics, read_object
+from server_app.strategy.named import STRATEGIES
 
 
 @dataclass
@@ -31,6 +32,8 @@ class Run:
         Clients in the federation.
     commands : list of str
         What started it.
+    versions : list of dict
+        The versions of Python and packages that it ran on, one after the other; empty if unknown.
     config : dict
         The run config, keys it does not have at their defaults.
     rounds : list of dict
@@ -42,6 +45,7 @@ class Run:
     part: int | None
     nodes: int | None
     commands: list[str]
+    versions: list[dict[str, str]]
     config: dict[str, Any]
     rounds: list[dict[str, Any]]
 
@@ -55,7 +59,7 @@ class Run:
             If a file in it is no JSON object.
         """
         folder = RunFolder("", str(path))
-        command = _object(folder.command) if folder.command.is_file() else {}
+        command = folder.about()
         defaults = {name.replace("_", "-"): value for name, value in asdict(Settings()).items()}
         return cls(
             path=folder.path,
@@ -63,7 +67,8 @@ class Run:
             part=command.get("part"),
             nodes=command.get("nodes"),
             commands=[str(each) for each in command.get("commands", [])],
-            config=defaults | _object(folder.config),
+            versions=command.get("versions", []),
+            config=defaults | read_object(folder.config),
             rounds=read_metrics(folder.metrics),
         )
 
@@ -150,15 +155,28 @@ class Run:
         return float(self.config["local-epochs"] * sum(each))
 
     @cached_property
+    def costs(self) -> list[float] | None:
+        """Multiply-adds per second of audio of what a client of each capacity trains, if known.
+
+        Earlier versions did not write them down; the built-in strategies' clients train cuts.
+        """
+        for record in self.rounds:
+            if "multiply-adds" in record:
+                return list(record["multiply-adds"])
+        if self.model is None or self.config["strategy"] not in STRATEGIES:
+            return None
+        return _costs_of_cuts(self.model.to_json_string(use_diff=False))
+
+    @cached_property
     def computed(self) -> list[float] | None:
         """Multiply-adds that clients spent on training until the end of each round.
 
         Each client ``PASSES_A_STEP`` times its audio, its local epochs, and what a second of audio
-        takes in the model cut at its capacity. None if the record does not say who did what.
+        takes in the model that it trains. None if that, or who did what, is unknown.
         """
-        if self.model is None or not self.knows_who:
+        costs = self.costs
+        if costs is None or not self.knows_who:
             return None
-        costs = _costs(self.model.to_json_string(use_diff=False))
         epochs = PASSES_A_STEP * self.config["local-epochs"]
         return list(
             accumulate(
@@ -181,18 +199,8 @@ class Run:
 
 
 @cache
-def _costs(model: str) -> list[float]:
+def _costs_of_cuts(model: str) -> list[float]:
     return multiply_adds(EarlyExitConfig.from_dict(json.loads(model)))
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: found no JSON ({error})") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: found {type(found).__name__}, wanted a JSON object")
-    return found
 
 
 def find_runs(paths: Iterable[Path]) -> list[Path]:
@@ -219,6 +227,6 @@ def _runs_below(path: Path) -> Iterable[Path]:
     for folder, inside, files in os.walk(path):
         inside.sort()
         # A saved model has a config.json too, but no rounds.
-        if "config.json" in files and "rounds" in _object(Path(folder, "config.json")):
+        if "config.json" in files and "rounds" in read_object(Path(folder, "config.json")):
             inside.clear()
             yield Path(folder)

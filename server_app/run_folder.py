@@ -63,7 +63,7 @@ class RunFolder:
 
     @property
     def command(self) -> Path:
-        """What started the run: its method, number of nodes, and commands."""
+        """What started the run: its method, number of nodes, commands, and versions."""
         return self.path / "command.json"
 
     @property
@@ -98,10 +98,25 @@ class RunFolder:
 
     def add_command(self, command: str, method: str, nodes: int) -> None:
         """Write down a command that started, or resumed, the run; a sweep told more before."""
-        known: dict[str, Any] = {"method": method, "nodes": nodes, "commands": []}
-        if self.command.is_file():
-            known |= json.loads(self.command.read_text(encoding="utf-8"))
+        known = {"method": method, "nodes": nodes, "commands": [], **self.about()}
         self.write_command({**known, "commands": [*known["commands"], command]})
+
+    def add_versions(self, versions: Mapping[str, str]) -> None:
+        """Write down on what the run was started, or resumed, if on anything else than before."""
+        about = self.about()
+        before = about.get("versions", [])
+        if versions not in before:
+            self.write_command({**about, "versions": [*before, versions]})
+
+    def about(self) -> dict[str, Any]:
+        """Return what is written down of how the run was started; empty if nothing is.
+
+        Raises
+        ------
+        ValueError
+            If that is no JSON object.
+        """
+        return read_object(self.command) if self.command.is_file() else {}
 
     def write_command(self, about: Mapping[str, Any]) -> None:
         """Write down how the run is, or will be, started."""
@@ -123,6 +138,23 @@ class RunFolder:
         part = self.metrics.with_suffix(".part")
         part.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
         part.replace(self.metrics)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object that a file holds.
+
+    Raises
+    ------
+    ValueError
+        Naming the file, if it holds none.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: found no JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: found {type(found).__name__}, wanted a JSON object")
+    return found
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -11,6 +11,8 @@ from transformers import PreTrainedTokenizerBase
 
 from efmodel import corpus
 from efmodel.adapters import merged
+from efmodel.compute import multiply_adds
+from efmodel.config import EarlyExitConfig
 from efmodel.evaluation import ExitScore, score
 from efmodel.frozen import parse
 from efmodel.model import EarlyExitForCTC
@@ -28,6 +30,7 @@ from server_app.starting_model import starting_model
 from server_app.strategy import PartialFedAvg
 from server_app.strategy.named import build
 from server_app.strategy.nodes import Nodes
+from server_app.versions import versions
 
 app = ServerApp()
 
@@ -60,6 +63,7 @@ def federate(grid: Grid, context: Context) -> RunFolder:
         start, after = resumed(checkpoints, settings, strategy, start)
         folder.forget_after(after)
     folder.write_config(context.run_config)
+    folder.add_versions(versions())
 
     def evaluate(arrays: ArrayRecord) -> list[ExitScore]:
         model.load_state_dict(arrays.to_torch_state_dict())
@@ -82,6 +86,7 @@ def federate(grid: Grid, context: Context) -> RunFolder:
         evaluate=evaluate,
         request=request,
         num_exits=model.config.num_exits,
+        costs=client_costs(strategy, model.config),
     )
     with run_log.written_to(folder.log):
         arrays = rounds.run(start, after)
@@ -125,6 +130,16 @@ def resumed(
     log(INFO, "resuming after round %d", checkpoint.round)
     arrays = {name: Array(checkpoint.arrays[name]) for name in start}  # in the model's order
     return ArrayRecord(arrays), checkpoint.round
+
+
+def client_costs(strategy: Strategy, config: EarlyExitConfig) -> list[float]:
+    """Return what a client of each capacity trains, in multiply-adds per second of audio.
+
+    The model cut at its exit, or what the strategy's ``client_models`` say.
+    """
+    if not hasattr(strategy, "client_models"):
+        return multiply_adds(config)
+    return [multiply_adds(model)[-1] for model in strategy.client_models(config)]
 
 
 def demand_full_depth(

@@ -86,13 +86,17 @@ class HeteroFL(PartialFedAvg):
         return super().configure_train(server_round, arrays, config, grid)
 
     def _choose(self, config: EarlyExitConfig) -> None:
-        self.widths = widths(config)
+        self.widths = self.client_models(config)
         self.shapes = [shapes(each) for each in self.widths]
         for capacity, each in enumerate(self.widths, start=1):
             size = f"hidden {each.hidden_size}, {each.num_attention_heads} heads"
             size = f"{size}, intermediate {each.intermediate_size}"
             ratio = num_parameters(each) / num_parameters(config.cut(capacity))
             log(INFO, "width %d: %s; %.3f of exit %d's parameters", capacity, size, ratio, capacity)
+
+    def client_models(self, config: EarlyExitConfig) -> list[EarlyExitConfig]:
+        """Return what a client of each capacity trains: the model of its width."""
+        return widths(config)
 
     def tensors(self, capacity: int, leaving_out: frozenset[str]) -> ArrayRecord:
         """Return the slices of a client of that capacity, by its own names."""

@@ -59,7 +59,7 @@ class Nodes:
         failed: dict[int, str] = {}
         while True:
             ids = set(grid.get_node_ids())
-            failed |= self._meet(grid, ids - self.met.keys() - failed.keys(), config)
+            failed |= self._meet(grid, ids, ids - self.met.keys() - failed.keys(), config)
             ready = [self.met[id] for id in ids & self.met.keys() if self.selected(self.met[id])]
             if len(ready) + len(ids & failed.keys()) >= wanted:
                 return ready, {str(id): reason for id, reason in failed.items()}
@@ -76,7 +76,9 @@ class Nodes:
         """Ask a node again before the next round: its capacity is not what it was."""
         self.met.pop(id, None)
 
-    def _meet(self, grid: Grid, strangers: set[int], config: ConfigRecord) -> dict[int, str]:
+    def _meet(
+        self, grid: Grid, connected: set[int], strangers: set[int], config: ConfigRecord
+    ) -> dict[int, str]:
         """Query nodes not met yet; return why those that could not answer did not."""
         if not strangers:
             return {}
@@ -94,7 +96,7 @@ class Nodes:
                 asked = {m.metadata.message_id: m.metadata.dst_node_id for m in messages}
             id = asked.get(answered, reply.metadata.src_node_id)
             try:
-                self.met[id] = self._unlike_others(self._read(id, reply))
+                self.met[id] = self._unlike_others(self._read(id, reply), connected)
                 del failed[id]
             except (ValueError, KeyError) as error:
                 failed[id] = str(error)
@@ -102,10 +104,17 @@ class Nodes:
             log(WARNING, "node %d left out, its query failed: %s", id, reason)
         return failed
 
-    def _unlike_others(self, node: Node) -> Node:
-        """Tell a node from another that has the same name: devices name themselves."""
-        others = {other.name for other in self.met.values() if other.id != node.id}
-        return replace(node, name=f"{node.name} ({node.id})") if node.name in others else node
+    def _unlike_others(self, node: Node, connected: set[int]) -> Node:
+        """Tell a node from another one here that has the same name: devices name themselves.
+
+        One that is gone gives its name up, for it may be the same device: a simulation that is
+        resumed, or a device without a key, comes back under a new id.
+        """
+        for other in [each for each in self.met.values() if each.name == node.name]:
+            if other.id in connected and other.id != node.id:
+                return replace(node, name=f"{node.name} ({node.id})")
+            self.forget(other.id)  # asked again, and told apart, should it come back after all
+        return node
 
     def _read(self, id: int, reply: Message) -> Node:
         if reply.has_error():

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from efmodel.settings import Settings, SettingsError
 from server_app.checkpoint import Checkpoint, Checkpoints
+from server_app.participation import participations
 from server_app.rounds import Rounds
 from server_app.run_folder import RunFolder, read_metrics
 from server_app.server import resumed
@@ -25,11 +26,10 @@ from tests.server_app.federation import OWNERS, drifting, tensors
 CAPACITIES = {1: 1, 2: 2, 3: 3, 4: 2, 5: 1}
 
 
-def federate(folder: Path, strategy: str, rounds: int, resume: bool = False):
+def federate(folder: Path, strategy: str, rounds: int, resume: bool = False, grid=None, **changes):
     """Run a federation as the ServerApp does, and return its last model."""
-    settings = Settings(
-        strategy=strategy, rounds=rounds, resume=str(folder) if resume else "", min_train_nodes=4
-    )
+    changes = {"min_train_nodes": 4, "resume": str(folder) if resume else "", **changes}
+    settings = Settings(strategy=strategy, rounds=rounds, **changes)
     made = build(settings, OWNERS)
     run = RunFolder(str(folder), settings.resume)
     checkpoints = Checkpoints(run.checkpoints, settings.keep_checkpoints)
@@ -39,7 +39,7 @@ def federate(folder: Path, strategy: str, rounds: int, resume: bool = False):
         run.forget_after(after)
     run.write_config({"strategy": strategy})
     loop = Rounds(
-        grid=LocalGrid(drifting(CAPACITIES), CAPACITIES),
+        grid=grid or LocalGrid(drifting(CAPACITIES), CAPACITIES),
         strategy=made,
         settings=settings,
         folder=run,
@@ -47,6 +47,7 @@ def federate(folder: Path, strategy: str, rounds: int, resume: bool = False):
         evaluate=lambda arrays: [],
         request=ConfigRecord(),
         num_exits=3,
+        costs=[1.0, 2.0, 3.0],
     )
     return loop.run(start, after), run
 
@@ -125,6 +126,47 @@ def test_a_resumed_run_ends_in_the_same_bytes(strategy, tmp_path):
         for f in (whole, run)
     ]
     assert timeless[0] == timeless[1]
+
+
+def simulated(ids: list[int]) -> LocalGrid:
+    """Return partitions 0 to 4 under these ids: a simulation draws new ones every time."""
+
+    def play(message: Message) -> Message:
+        place = ids.index(message.metadata.dst_node_id)
+        if message.metadata.message_type == "query":
+            answer = ConfigRecord({"capacity": CAPACITIES[place + 1], "name": f"partition {place}"})
+            return Message(RecordDict({"config": answer}), reply_to=message)
+        moved = {
+            name: Array(array.numpy() * np.float32(1 - 0.1 * place))
+            for name, array in message.content["arrays"].items()
+        }
+        metrics = MetricRecord({"num-examples": 10 + place})
+        content = RecordDict({"arrays": ArrayRecord(moved), "metrics": metrics})
+        return Message(content, reply_to=message)
+
+    return LocalGrid(play, ids)
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"min_train_nodes": 3}, [f"partition {place}" for place in range(5)]),
+        ({"min_train_nodes": 1, "min_nodes": 1, "select": "name=partition 0"}, ["partition 0"]),
+    ],
+)
+def test_a_run_resumed_under_new_ids_knows_its_nodes_by_name(changes, names, tmp_path):
+    first, second = [11, 12, 13, 14, 15], [25, 24, 23, 22, 21]
+    kind = "partial-fedavg"
+    straight, whole = federate(tmp_path / "whole", kind, 8, grid=simulated(first), **changes)
+    federate(tmp_path / "parts", kind, 4, grid=simulated(first), **changes)
+    changes["round_timeout"] = 5.0
+    parts, run = federate(tmp_path / "parts", kind, 8, True, simulated(second), **changes)
+    sampled = [[r["capacities"] for r in read_metrics(f.metrics)] for f in (whole, run)]
+    assert sampled[0] == sampled[1] and len(sampled[1]) == 8
+    assert list(participations(read_metrics(run.metrics))) == names  # each once
+    assert all(parts[name].data == straight[name].data for name in OWNERS)
+    known = Checkpoints(run.checkpoints, 2).latest().nodes
+    assert sorted(node.id for node in known) == sorted(second)  # nobody is kept twice
 
 
 def test_rounds_after_the_last_checkpoint_are_run_again(tmp_path):

@@ -16,10 +16,12 @@ from typer.testing import CliRunner
 from efmodel import cli
 from efmodel.compute import multiply_adds
 from efmodel.config import preset
+from efmodel.settings import Settings
 from server_app.comparison import group
 from server_app.comparison_page import write_comparison
 from server_app.run import Run, find_runs
 from server_app.run_folder import RunFolder
+from server_app.versions import versions
 from tests.conftest import small_config
 from tests.server_app.test_report import HOSTILE, Cells, one_round
 
@@ -131,6 +133,32 @@ def test_parts_that_end_at_the_same_exit_are_averaged(tmp_path):
     assert method.curve("wer", 1, "round")
 
 
+def test_a_single_part_does_not_speak_for_all_exits(tmp_path):
+    """A compound method is one from its first run on: the others are still to come."""
+    depths = {"pi": 2, "clock": 2}
+    write_run(tmp_path / "1", [(0.5, 0.4, 0.3)], depths, "separate", 1, select="capacity=2")
+    (method,) = methods_of(tmp_path).values()
+    assert means(method) == [None, 0.4, None]
+
+
+def test_a_seed_that_lacks_a_part_is_marked_and_not_in_the_costs(tmp_path):
+    for seed, part in ((0, 0), (0, 1), (1, 0)):
+        depths = {"pi": part + 1, "clock": part + 1}
+        path = tmp_path / f"{seed}-{part}"
+        write_run(path, [(0.1 * (seed + 1), 0.4)] * 2, depths, "separate", part, seed=seed)
+    write_run(tmp_path / "hetero", [(0.5, 0.4, 0.3)], method="hetero")
+    found = methods_of(tmp_path)
+    separate = found["separate"]
+    assert separate.unfinished and not found["hetero"].unfinished
+    assert means(separate) == [pytest.approx(0.15), 0.4]
+    assert separate.sent().values == (4 * 380,) and separate.updates().values == (8,)
+    for over in ("sent", "computed"):
+        assert [len(each.values) for _, each in separate.curve("wer", 1, over)] == [1, 1]
+    assert [len(each.values) for _, each in separate.curve("wer", 1, "round")] == [2, 2]
+    text = write_comparison(find_runs([tmp_path]), tmp_path / "out").read_text()
+    assert "separate *" in [row[0] for row in Cells(text).rows] and "lacks a part" in text
+
+
 def test_exits_that_nobody_trained_stay_blank(tmp_path):
     write_run(tmp_path / "smallest", [(0.4, 0.9, 0.9)], {"pi": 1, "clock": 1})
     (method,) = methods_of(tmp_path).values()
@@ -160,10 +188,45 @@ def test_a_round_costs_three_passes_over_each_clients_audio(tmp_path):
     assert smaller is not None and smaller[0] < one / 2
 
 
+def test_a_strategy_of_other_models_costs_what_its_rounds_say(tmp_path):
+    named = {"strategy": "simulation.heterofl:HeteroFL"}
+    path = write_run(tmp_path / "run", [(1, 1, 1)] * 2, {"pi": 3, "clock": 1}, **named)
+    assert Run.read(path).computed is None  # written down by an earlier version
+    records = [json.loads(line) for line in (path / "metrics.jsonl").open()]
+    records[-1]["multiply-adds"] = [7.0, 8.0, 9.0]  # resumed with this one
+    (path / "metrics.jsonl").write_text("".join(json.dumps(each) + "\n" for each in records))
+    one = 3 * Settings().local_epochs * 6.0 * (9.0 + 7.0)
+    assert Run.read(path).computed == pytest.approx([one, 2 * one])
+
+
 def test_a_run_that_is_no_method_is_called_by_its_folder(tmp_path):
     folder = RunFolder.at(write_run(tmp_path / "evening", [(0.5, 0.4, 0.3)]))
     folder.add_command("ef-asr simulate", "", 3)
     assert Run.read(folder.path).method == "evening" and Run.read(folder.path).nodes == 3
+
+
+def test_the_page_names_the_versions_of_the_runs_and_not_of_its_reader(tmp_path):
+    here, later = {"python": "3.11.1", "torch": "1.0"}, {"python": "3.11.1", "torch": "2.0"}
+    for name, on in (("a", [here]), ("b", [here, here, later]), ("old", [])):
+        folder = RunFolder.at(write_run(tmp_path / name, [(0.5, 0.4, 0.3)], method=name))
+        for each in on:
+            folder.add_versions(each)
+    assert Run.read(tmp_path / "b").versions == [here, later]
+    assert Run.read(tmp_path / "b").commands == ["ef-asr simulate --set x=b"]  # is still there
+    text = write_comparison(find_runs([tmp_path]), tmp_path / "out").read_text()
+    found = re.findall("Versions of the runs: (.*)[.]</p>", text)
+    assert found == ["python 3.11.1, torch 1.0; python 3.11.1, torch 2.0; unknown"]
+
+
+def test_a_plain_run_has_versions_and_no_command(tmp_path):
+    """What ``flwr run`` starts, and ``ef-asr simulate`` resumes."""
+    folder = RunFolder.at(write_run(tmp_path / "run", [(0.5, 0.4, 0.3)]))
+    folder.add_versions(versions())
+    run = Run.read(folder.path)
+    assert (run.method, run.nodes, run.commands) == ("run", None, [])
+    assert run.versions == [versions()] and {"python", "torch", "flwr"} <= versions().keys()
+    folder.add_command("ef-asr simulate", "", 3)
+    assert Run.read(folder.path).versions == [versions()]
 
 
 def test_who_did_what_may_be_unknown(tmp_path):
@@ -251,6 +314,17 @@ def test_a_browser_without_a_network_shows_the_page(sweep, tmp_path):
     assert inked[:600].mean() > 0.01  # the table
     colourful = (pixels.max(-1) - pixels.min(-1) > 0.3)[1000:]
     assert colourful.mean() > 0.001  # the pictures
+
+
+def test_the_page_says_that_naive_averaging_would_send_whole_models(tmp_path):
+    write_run(tmp_path / "hetero", [(0.5, 0.4, 0.3)])
+    said = "(preset naive) would send those"
+    page = write_comparison(find_runs([tmp_path]), tmp_path / "out")
+    assert said not in " ".join(page.read_text().split())
+    write_run(tmp_path / "naive", [(0.5, 0.4, 0.3)], coverage="cohort")
+    page = write_comparison(find_runs([tmp_path]), tmp_path / "out")
+    assert said in " ".join(page.read_text().split())
+    assert {m.sent().mean for m in methods_of(tmp_path).values()} == {380}  # as it was sent
 
 
 def test_different_data_and_model_sizes_side_by_side(tmp_path):

@@ -105,11 +105,23 @@ def test_over_sampling_makes_up_for_those_that_fail():
     assert len(strategy.report.accepted) == 5 and not strategy.report.spare
 
 
-def test_two_nodes_that_call_themselves_the_same_both_take_part():
-    def named_alike(message: Message) -> Message:
-        answer = ConfigRecord({"capacity": message.metadata.dst_node_id, "name": "pi"})
-        return Message(RecordDict({"config": answer}), reply_to=message)
+def named_alike(message: Message) -> Message:
+    answer = ConfigRecord({"capacity": message.metadata.dst_node_id, "name": "pi"})
+    return Message(RecordDict({"config": answer}), reply_to=message)
 
+
+def test_two_nodes_that_call_themselves_the_same_both_take_part():
     found = sampled(PartialFedAvg(OWNERS), {1: 1, 2: 2}, grid=LocalGrid(named_alike, [1, 2]))
     assert sorted(found.values()) == [1, 2]
     assert "pi" in found and found.keys() & {"pi (1)", "pi (2)"}
+
+
+def test_a_name_is_free_again_when_its_node_is_gone():
+    strategy = PartialFedAvg(OWNERS, min_train_nodes=1, min_available_nodes=1, node_timeout=5.0)
+    grid = LocalGrid(named_alike, [1])
+    assert sampled(strategy, {}, 1, grid) == {"pi": 1}
+    grid.node_ids = [2]  # restarted
+    assert sampled(strategy, {}, 2, grid) == {"pi": 2}
+    strategy.fraction_train = 1.0
+    grid.node_ids = [1, 2]  # it was another device, after all
+    assert sampled(strategy, {}, 3, grid) == {"pi": 2, "pi (1)": 1}

@@ -94,6 +94,14 @@ def test_the_page_shows_each_node_and_loads_nothing(run):
     assert rows["lr"] == ["lr", "0.5"] and "seed" not in rows
 
 
+def test_the_page_names_the_versions_that_the_run_ran_on(run):
+    assert "Versions: unknown." in " ".join(write_report(run.path).read_text().split())
+    for number in ("1.0", "1.0", "2.0"):
+        run.add_versions({"python": "3.11.1", "torch": number})
+    text = " ".join(write_report(run.path).read_text().split())
+    assert "Versions: python 3.11.1, torch 1.0; then python 3.11.1, torch 2.0." in text
+
+
 def test_the_command_names_what_is_no_run(tmp_path):
     done = CliRunner().invoke(cli.build(), ["report", str(tmp_path)])
     assert done.exit_code == 2 and f"found no config.json in {tmp_path}" in done.output

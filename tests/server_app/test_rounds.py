@@ -56,6 +56,7 @@ def rounds(tmp_path, play, **settings) -> Rounds:
         evaluate=lambda arrays: [SCORE, SCORE],
         request=ConfigRecord({"model-config": "{}"}),
         num_exits=2,
+        costs=[5.0, 8.0],
     )
 
 
@@ -67,7 +68,7 @@ def test_a_round_is_written_down(tmp_path):
     assert [bool(r["wer"]) for r in records] == [False, True, True]  # the last round always
     last = records[-1]
     assert (last["sampled"], last["answered"], last["failed"]) == (3, 3, 0)
-    assert last["trainers-per-exit"] == [3, 2]
+    assert last["trainers-per-exit"] == [3, 2] and last["multiply-adds"] == [5.0, 8.0]
     tensor = len(start()["front"].data)
     assert last["bytes-down"] == last["bytes-up"] == (3 + 3 + 2) * tensor
     assert last["bytes-down-full"] == last["bytes-up-full"] == 9 * tensor

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from client_app import app
 from efmodel import EarlyExitForCTC
+from efmodel.compute import multiply_adds
 from efmodel.config import preset
 from efmodel.payload import CONFIG_KEY, blueprint, describe
 from efmodel.settings import Settings, SettingsError
@@ -18,6 +19,7 @@ from server_app.run_folder import read_metrics
 from server_app.server import federate
 from server_app.strategy import PartialFedAvg
 from server_app.strategy.named import build
+from server_app.versions import versions
 from simulation.heterofl import (
     HeteroFL,
     SliceMean,
@@ -250,6 +252,10 @@ def test_real_clients_learn_and_each_width_is_scored(tmp_path):
     assert len(second["clients"]["train-loss"]) == 1
     assert second["clients"]["train-loss"][0] < first["clients"]["train-loss"][0]
     assert second["bytes-down"] < second["bytes-down-full"]
+    dear = [
+        a / b for a, b in zip(second["multiply-adds"], multiply_adds(preset("tiny")), strict=True)
+    ]
+    assert dear == pytest.approx([1.161, 1.085, 0.996], abs=2e-3)  # than a cut of as many numbers
 
     # The model at the end is the whole one, trained but for the heads that HeteroFL has not.
     model = EarlyExitForCTC.from_pretrained(folder.model)
@@ -259,3 +265,4 @@ def test_real_clients_learn_and_each_width_is_scored(tmp_path):
 
     resumed = run(tmp_path / "run", rounds=3, resume=str(tmp_path / "run"))
     assert [each["round"] for each in read_metrics(resumed.metrics)] == [1, 2, 3]
+    assert resumed.about()["versions"] == [versions()]  # the same for both
