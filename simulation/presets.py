@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from efmodel.settings import SettingsError
+from simulation.run_config import Config, defaults
 
 FOLDER = Path(__file__).with_name("presets")
-
-Config = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -95,8 +94,6 @@ def checked(config: Mapping[str, Any], known: Mapping[str, Any], source: Path) -
 
 
 def _preset(name: str, table: Config, source: Path) -> Preset:
-    from simulation.simulate import defaults  # which reads presets
-
     if strange := sorted(table.keys() - {"config", "parts", "nodes"}):
         raise SettingsError(f"{source}: found {strange[0]!r}, wanted config, parts or nodes")
     known = defaults()

@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,6 +46,7 @@ def simulate(
     from efmodel.settings import Settings, SettingsError
     from server_app.run_folder import RunFolder
     from simulation import presets
+    from simulation.run_config import run_config
 
     try:
         method = presets.load(preset) if preset else presets.Preset("", {})
@@ -79,56 +79,6 @@ def simulate(
     folder.add_command(shlex.join(["ef-asr", *sys.argv[1:]]), preset, nodes)
     print(f"run folder: {folder.path}", flush=True)
     raise typer.Exit(_run(config, folder, federation(nodes, client_gpus)))
-
-
-def run_config(overrides: list[str], preset: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the app's run config with ``KEY=VALUE`` overrides, typed as their defaults are.
-
-    A ``preset``'s keys stand between the defaults and the overrides.
-
-    A run that is resumed keeps its own config where no override changes it.
-
-    Raises
-    ------
-    SettingsError
-        If there is no such key, or the value is not of the key's type.
-    FileNotFoundError
-        If the folder to resume holds no run.
-    """
-    from efmodel.settings import SettingsError
-    from server_app.run_folder import RunFolder
-
-    config = {**defaults(), **(preset or {})}
-    resume = [value for key, _, value in (o.partition("=") for o in overrides) if key == "resume"]
-    if any(resume):
-        folder = RunFolder("", resume[-1])
-        own = json.loads(folder.config.read_text(encoding="utf-8"))
-        config |= {key: value for key, value in own.items() if key in config}
-        overrides = [*overrides, f"resume={folder.path}"]
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals or key not in config:
-            raise SettingsError(f"--set: found {override!r}, wanted KEY=VALUE, {_keys(config)}")
-        kind = type(config[key])
-        try:
-            config[key] = value if kind is str else json.loads(value)
-        except ValueError:
-            raise SettingsError(f"{key}: found {value!r}, wanted {kind.__name__}") from None
-    return config
-
-
-def defaults() -> dict[str, Any]:
-    """Return the run config that the app's pyproject.toml holds."""
-    here = Path(__file__).parent
-    for folder in (here.parent, here):  # a checkout; a wheel, which carries a copy
-        if (folder / "pyproject.toml").is_file():
-            app = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
-            return dict(app["tool"]["flwr"]["app"]["config"])
-    raise FileNotFoundError(f"found no pyproject.toml near {here}: is ef-asr installed whole?")
-
-
-def _keys(config: dict[str, Any]) -> str:
-    return f"with KEY one of {', '.join(config)}"
 
 
 def federation(nodes: int, client_gpus: float) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 from efmodel.settings import Settings, SettingsError
 from server_app.run_folder import RunFolder, read_metrics
 from simulation import presets
-from simulation.presets import Config, Preset
-from simulation.simulate import defaults
+from simulation.presets import Preset
+from simulation.run_config import Config, defaults
 
 OWN = ("seed", "output", "resume")  # keys of the run config that a sweep sets itself
 

@@ -46,14 +46,11 @@ def sweep(
     """
     from efmodel import corpus
     from efmodel.settings import SettingsError
-    from simulation.simulate import run_config
+    from simulation.run_config import overridden
     from simulation.sweep import plan
 
     try:
-        changes = {o.partition("=")[0] for o in overrides or []}
-        config = {
-            key: value for key, value in run_config(overrides or []).items() if key in changes
-        }
+        config = overridden(overrides or [])
         if data is not None:
             config["data"], named_folder = corpus.named(data)
             config["data-path"] = named_folder or config.get("data-path", "")
