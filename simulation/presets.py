@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from efmodel.settings import SettingsError
+from efmodel.settings import Check, SettingsError
 from simulation.run_config import Config, defaults
 
 FOLDER = Path(__file__).with_name("presets")
@@ -33,10 +33,15 @@ class Preset:
     parts: tuple[Config, ...] = ({},)
     nodes: int = 0
 
-    def changed(self, changes: Mapping[str, Any], source: Path) -> "Preset":
+    @property
+    def keys(self) -> set[str]:
+        """Keys of the run config that it sets, or a part of it."""
+        return set(self.config).union(*self.parts)
+
+    def changed(self, changes: Mapping[str, Any], source: str | Path) -> "Preset":
         """Return the preset with an experiment's changes: its ``nodes``, ``parts``, config keys."""
         own = dict(changes)
-        parts, nodes = own.pop("parts", self.parts), own.pop("nodes", self.nodes)
+        parts, nodes = own.pop("parts", list(self.parts)), own.pop("nodes", self.nodes)
         return _preset(self.name, {"config": {**self.config, **own}, "parts": parts,
                                    "nodes": nodes}, source)  # fmt: skip
 
@@ -74,7 +79,37 @@ def read(path: Path) -> Config:
         raise SettingsError(f"{path}: {error}") from error
 
 
-def checked(config: Mapping[str, Any], known: Mapping[str, Any], source: Path) -> Config:
+def list_of(kind: type, what: str) -> Check:
+    """Demand a list that is not empty, of values of one type."""
+    return Check(
+        lambda value: (
+            isinstance(value, list) and bool(value) and all(type(each) is kind for each in value)
+        ),
+        f"a list of {what}",
+    )
+
+
+TABLE = Check(lambda value: isinstance(value, dict), "a table")
+COUNT = Check(lambda value: type(value) is int and value >= 0, "a whole number from 0")
+
+
+def in_order(table: Config, wanted: Mapping[str, Check], source: str | Path) -> Config:
+    """Return the table, if it has no keys but the ``wanted`` and their values are as wanted.
+
+    Raises
+    ------
+    SettingsError
+        Naming the source, the key, the value found and what was wanted.
+    """
+    for key, value in table.items():
+        if key not in wanted:
+            raise SettingsError(f"{source}: found {key!r}, wanted {', '.join(wanted)}")
+        if not wanted[key].holds(value):
+            raise SettingsError(f"{source}: {key}: found {value!r}, wanted {wanted[key].wanted}")
+    return table
+
+
+def checked(config: Mapping[str, Any], known: Mapping[str, Any], source: str | Path) -> Config:
     """Return the config, its values of the types that the ``known`` run config has.
 
     Raises
@@ -93,12 +128,9 @@ def checked(config: Mapping[str, Any], known: Mapping[str, Any], source: Path) -
     return typed
 
 
-def _preset(name: str, table: Config, source: Path) -> Preset:
-    if strange := sorted(table.keys() - {"config", "parts", "nodes"}):
-        raise SettingsError(f"{source}: found {strange[0]!r}, wanted config, parts or nodes")
+def _preset(name: str, table: Config, source: str | Path) -> Preset:
+    wanted = {"config": TABLE, "parts": list_of(dict, "tables"), "nodes": COUNT}
+    table = {"config": {}, "parts": [{}], "nodes": 0} | in_order(table, wanted, source)
     known = defaults()
-    parts = tuple(checked(part, known, source) for part in table.get("parts", [{}]))
-    nodes = table.get("nodes", 0)
-    if type(nodes) is not int or nodes < 0 or not parts:
-        raise SettingsError(f"{source}: found nodes {nodes!r} and {len(parts)} parts")
-    return Preset(name, checked(table.get("config", {}), known, source), parts, nodes)
+    parts = tuple(checked(part, known, source) for part in table["parts"])
+    return Preset(name, checked(table["config"], known, source), parts, table["nodes"])

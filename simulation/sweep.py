@@ -2,18 +2,35 @@
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from efmodel.settings import Settings, SettingsError
+from efmodel.settings import Check, Settings, SettingsError
 from server_app.run_folder import RunFolder, read_metrics
 from simulation import presets
 from simulation.presets import Preset
 from simulation.run_config import Config, defaults
 
-OWN = ("seed", "output", "resume")  # keys of the run config that a sweep sets itself
+# Keys of the run config that a sweep sets itself, and what from.
+OWN = {
+    "seed": "seeds = [...] gives them",
+    "output": "--output says where all runs go",
+    "resume": "a sweep goes on with its runs by itself",
+}
+# What a sweep's file may hold.
+FILE = {
+    "methods": presets.list_of(str, "names of presets"),
+    "seeds": presets.list_of(int, "whole numbers"),
+    "nodes": presets.COUNT,
+    "config": presets.TABLE,
+    "grid": presets.TABLE,
+    "method": Check(
+        lambda value: isinstance(value, dict) and all(map(presets.TABLE.holds, value.values())),
+        "tables [method.NAME]",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -100,43 +117,77 @@ def plan(file: Path, output: Path, overrides: Mapping[str, Any]) -> list[Planned
     output : Path
         Where the run folders go: METHOD/[OPTIONS/]seed-N[/part-N].
     overrides : Mapping[str, Any]
-        Run config keys that come before those of the file.
+        Run config keys that come before those of ``[config]``; none that a method or ``[grid]``
+        sets, since an override that reaches some of the runs makes their comparison unfair.
 
     Raises
     ------
     SettingsError
         Naming the file and what is wrong with it.
     """
-    table = presets.read(file)
-    known = defaults()
-    strange = table.keys() - {"methods", "seeds", "nodes", "config", "grid", "method"}
-    if strange:
-        raise SettingsError(f"{file}: found {min(strange)!r}, wanted methods, seeds, nodes, ...")
-    base = {**known, **presets.checked(table.get("config", {}), known, file), **overrides}
-    methods = [_method(name, table, file) for name in table.get("methods", [])]
-    seeds = table.get("seeds", [0])
-    if not methods or not seeds or not all(type(seed) is int for seed in seeds):
-        raise SettingsError(f"{file}: found {len(methods)} methods, seeds {seeds!r}")
-    if unused := table.get("method", {}).keys() - {method.name for method in methods}:
+    table = presets.in_order(
+        {"methods": [], "seeds": [0], "nodes": 0, "config": {}, "grid": {}, "method": {}}
+        | presets.read(file),
+        FILE,
+        file,
+    )
+    methods = [_method(name, table["method"], file) for name in table["methods"]]
+    if unused := table["method"].keys() - {method.name for method in methods}:
         raise SettingsError(f"{file}: found [method.{min(unused)}], which is none of its methods")
-    runs = []
-    for seed, options in itertools.product(seeds, _combinations(table.get("grid", {}), file)):
+    set_by = {method.name: method.keys for method in methods} | {"[grid]": table["grid"].keys()}
+    _refuse_own(set_by | {"[config]": table["config"], "--set": overrides}, file)
+    _refuse_partial(overrides, set_by, file)
+
+    known = defaults()
+    base = known | presets.checked(table["config"], known, file)
+    base |= presets.checked(overrides, known, "--set")
+    runs: dict[Path, PlannedRun] = {}
+    for seed, options in itertools.product(table["seeds"], _combinations(table["grid"], file)):
         for method in methods:
-            nodes = method.nodes or table.get("nodes", 0)
+            nodes = method.nodes or table["nodes"]
             for part, changes in enumerate(method.parts):
-                config = {**base, **method.config, **presets.checked(options, known, file)}
+                config = base | method.config | presets.checked(options, known, file)
                 config |= {**changes, "seed": seed}
                 if config["data-path"]:  # as the run itself writes it down
                     config["data-path"] = str(Path(config["data-path"]).expanduser().resolve())
-                Settings.from_run_config(config)
+                _check(config, method.name, file)
                 number = None if len(method.parts) == 1 else part
-                folder = output.resolve() / _name(method.name, options, seed, number)
-                runs.append(PlannedRun(folder, method.name, number, nodes, config))
-    return runs
+                name = _name(method.name, options, seed, number)
+                if name in runs:
+                    raise SettingsError(f"{file}: found {name} twice, wanted each run once")
+                folder = output.resolve() / name
+                runs[name] = PlannedRun(folder, method.name, number, nodes, config)
+    return list(runs.values())
 
 
-def _method(name: str, table: Config, file: Path) -> Preset:
-    return presets.load(name).changed(table.get("method", {}).get(name, {}), file)
+def _method(name: str, tables: Mapping[str, Config], file: Path) -> Preset:
+    return presets.load(name).changed(tables.get(name, {}), f"{file}: [method.{name}]")
+
+
+def _refuse_own(set_by: Mapping[str, Iterable[str]], file: Path) -> None:
+    """Refuse keys that the sweep itself sets, wherever they stand."""
+    for place, keys in set_by.items():
+        for key in sorted(OWN.keys() & keys):
+            raise SettingsError(f"{file}: {key}: found in {place}, but {OWN[key]}")
+
+
+def _refuse_partial(
+    overrides: Mapping[str, Any], set_by: Mapping[str, Iterable[str]], file: Path
+) -> None:
+    """Refuse overrides of what not all runs take from ``[config]``."""
+    for key, value in overrides.items():
+        if own := [name for name, keys in set_by.items() if key in keys]:
+            have = "has its" if len(own) == 1 else "have their"
+            raise SettingsError(
+                f"{key}: found --set {key}={value}, but {' and '.join(own)} {have} own in {file}"
+            )
+
+
+def _check(config: Config, method: str, file: Path) -> None:
+    try:
+        Settings.from_run_config(config)
+    except ValueError as error:
+        raise SettingsError(f"{file}: {method}: {error}") from error
 
 
 def _combinations(grid: Mapping[str, Any], file: Path) -> Iterator[Config]:

@@ -17,8 +17,9 @@ from simulation.sweep import plan
 
 SHIPPED = sorted((Path(presets.__file__).parent / "sweeps").glob("*.toml"))
 EF_ASR = str(Path(sys.executable).parent / "ef-asr")
-SWEEP = """
-methods = ["hetero", "separate", "centralised"]
+METHODS = 'methods = ["hetero", "separate", "centralised"]'
+SWEEP = f"""
+{METHODS}
 seeds = [0, 1]
 nodes = 6
 
@@ -92,8 +93,26 @@ def test_shipped_sweeps_give_every_method_as_many_client_updates(file, tmp_path)
         ('"hetero"', '"hetro"', "preset: found 'hetro', wanted one of centralised"),
         ("lr = 2", "lr = 'fast'", "small.toml: lr: found 'fast', wanted float"),
         ("lr = 2", "lrr = 2", "found a key 'lrr', which no run config has"),
-        ("lr = 2", "lr = -1.0", "lr: found -1.0, wanted a number above 0"),
-        ("seeds = [0, 1]", "seeds = ['a']", "found 3 methods, seeds ['a']"),
+        ("lr = 2", "lr = -1.0", "small.toml: hetero: lr: found -1.0, wanted a number above 0"),
+        ("seeds = [0, 1]", "seeds = ['a']", "seeds: found ['a'], wanted a list of whole numbers"),
+        ("seeds = [0, 1]", "seeds = 3", "small.toml: seeds: found 3, wanted a list of whole"),
+        ("seeds = [0, 1]", "seeds = []", "seeds: found [], wanted a list of whole numbers"),
+        ("seeds = [0, 1]", "seeds = [0, 0]", "found hetero/exit-loss=mean/seed-0 twice, wanted"),
+        ("seeds = [0, 1]", "seeds = [-1]", "small.toml: hetero: seed: found -1, wanted a number"),
+        ("nodes = 6", "nodes = 'x'", "small.toml: nodes: found 'x', wanted a whole number from 0"),
+        ("nodes = 6", "nodes = -3", "small.toml: nodes: found -3, wanted a whole number from 0"),
+        (SWEEP, f"{METHODS}\nmethod = ['hetero']", "method: found ['hetero'], wanted tables"),
+        (METHODS, 'methods = "hetero"', "methods: found 'hetero', wanted a list of names"),
+        (METHODS, "", "small.toml: methods: found [], wanted a list of names of presets"),
+        ("[method.separate]", "[method]\nseparate = 3", "wanted tables [method.NAME]"),
+        ("min-train-nodes = 2", "parts = 3", "small.toml: [method.separate]: parts: found 3"),
+        ("min-train-nodes = 2", "parts = []", "parts: found [], wanted a list of tables"),
+        ("min-train-nodes = 2", "nodes = -1", "[method.separate]: nodes: found -1, wanted a whole"),
+        ("min-train-nodes = 2", "seed = 1", "small.toml: seed: found in separate, but"),
+        ("min-train-nodes = 2", "parts = [{seed = 1}]", "seed: found in separate, but"),
+        ("lr = 2", "seed = 1", "seed: found in [config], but seeds = [...] gives them"),
+        ("lr = 2", "output = 'x'", "small.toml: output: found in [config], but"),
+        ("[grid]", "[grid]\nresume = ['x']", "small.toml: resume: found in [grid], but"),
         ("[method.separate]", "[method.local]", "[method.local], which is none of its methods"),
         ("nodes = 6", "node = 6", "found 'node', wanted methods"),
         ("nodes = 6", "nodes = ", "small.toml: Invalid value"),
@@ -104,6 +123,33 @@ def test_a_file_that_is_not_in_order_is_refused_by_name(tmp_path, old, new, comp
     with pytest.raises(SettingsError) as error:
         plan(written(tmp_path, SWEEP.replace(old, new)), tmp_path, {})
     assert complaint in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        ({"min-nodes": 3}, "min-nodes: found --set min-nodes=3, but centralised has its own in "),
+        ({"capacities": "full"}, "capacities=full, but hetero and separate and centralised have"),
+        ({"select": "tag=x"}, "select: found --set select=tag=x, but separate has its own"),
+        ({"exit-loss": "sum"}, "exit-loss: found --set exit-loss=sum, but [grid] has its own in"),
+        ({"seed": 3}, "small.toml: seed: found in --set, but seeds = [...] gives them"),
+        ({"resume": "RUN"}, "small.toml: resume: found in --set, but"),
+        ({"rounds": 0}, "small.toml: hetero: rounds: found 0, wanted a number from 1"),
+    ],
+)
+def test_an_override_that_would_not_reach_every_run_is_refused(tmp_path, overrides, complaint):
+    with pytest.raises(SettingsError) as error:
+        plan(written(tmp_path), tmp_path, overrides)
+    assert complaint in str(error.value)
+
+
+def test_an_override_that_some_methods_have_their_own_of_starts_nothing(tmp_path):
+    fsdd = next(file for file in SHIPPED if file.stem == "fsdd")
+    command = [EF_ASR, "sweep", str(fsdd), "--output", str(tmp_path / "out"), "--set", "rounds=84"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 2
+    assert "found --set rounds=84, but centralised and local have their own in" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_with_a_run_of_another_config_is_left_alone(tmp_path):
