@@ -26,12 +26,15 @@ class Preset:
         Further keys of each of the runs that make it up together; one run of none, mostly.
     nodes : int
         Simulated clients; 0 for as many as the experiment has.
+    exits : int
+        Exits of the model that its ``select`` or ``parts`` are written for; 0 for any number.
     """
 
     name: str
     config: Config
     parts: tuple[Config, ...] = ({},)
     nodes: int = 0
+    exits: int = 0
 
     @property
     def keys(self) -> set[str]:
@@ -41,9 +44,13 @@ class Preset:
     def changed(self, changes: Mapping[str, Any], source: str | Path) -> "Preset":
         """Return the preset with an experiment's changes: its ``nodes``, ``parts``, config keys."""
         own = dict(changes)
-        parts, nodes = own.pop("parts", list(self.parts)), own.pop("nodes", self.nodes)
-        return _preset(self.name, {"config": {**self.config, **own}, "parts": parts,
-                                   "nodes": nodes}, source)  # fmt: skip
+        table = {
+            "parts": own.pop("parts", list(self.parts)),
+            "nodes": own.pop("nodes", self.nodes),
+            "exits": 0 if {"select", "parts"} & changes.keys() else self.exits,
+            "config": {**self.config, **own},
+        }
+        return _preset(self.name, table, source)
 
 
 def names() -> list[str]:
@@ -129,8 +136,9 @@ def checked(config: Mapping[str, Any], known: Mapping[str, Any], source: str | P
 
 
 def _preset(name: str, table: Config, source: str | Path) -> Preset:
-    wanted = {"config": TABLE, "parts": list_of(dict, "tables"), "nodes": COUNT}
-    table = {"config": {}, "parts": [{}], "nodes": 0} | in_order(table, wanted, source)
+    wanted = {"config": TABLE, "parts": list_of(dict, "tables"), "nodes": COUNT, "exits": COUNT}
+    table = {"config": {}, "parts": [{}], "nodes": 0, "exits": 0} | in_order(table, wanted, source)
     known = defaults()
     parts = tuple(checked(part, known, source) for part in table["parts"])
-    return Preset(name, checked(table["config"], known, source), parts, table["nodes"])
+    config = checked(table["config"], known, source)
+    return Preset(name, config, parts, table["nodes"], table["exits"])

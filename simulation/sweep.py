@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from efmodel.config import PRESETS, EarlyExitConfig, preset
+from efmodel.partition import capacity_of
 from efmodel.settings import Check, Settings, SettingsError
 from server_app.run_folder import RunFolder, read_metrics
+from server_app.strategy import named
+from server_app.strategy.selection import selector
 from simulation import presets
 from simulation.presets import Preset
 from simulation.run_config import Config, defaults
@@ -143,25 +147,34 @@ def plan(file: Path, output: Path, overrides: Mapping[str, Any]) -> list[Planned
     base |= presets.checked(overrides, known, "--set")
     runs: dict[Path, PlannedRun] = {}
     for seed, options in itertools.product(table["seeds"], _combinations(table["grid"], file)):
+        changed = presets.checked(options, known, file)
         for method in methods:
-            nodes = method.nodes or table["nodes"]
-            for part, changes in enumerate(method.parts):
-                config = base | method.config | presets.checked(options, known, file)
-                config |= {**changes, "seed": seed}
-                if config["data-path"]:  # as the run itself writes it down
-                    config["data-path"] = str(Path(config["data-path"]).expanduser().resolve())
-                _check(config, method.name, file)
+            for part, config in enumerate(_configs(method, base, changed, seed)):
+                _check(config, method, file)
                 number = None if len(method.parts) == 1 else part
                 name = _name(method.name, options, seed, number)
                 if name in runs:
                     raise SettingsError(f"{file}: found {name} twice, wanted each run once")
-                folder = output.resolve() / name
-                runs[name] = PlannedRun(folder, method.name, number, nodes, config)
+                nodes = method.nodes or table["nodes"]
+                runs[name] = PlannedRun(output.resolve() / name, method.name, number, nodes, config)
     return list(runs.values())
 
 
 def _method(name: str, tables: Mapping[str, Config], file: Path) -> Preset:
-    return presets.load(name).changed(tables.get(name, {}), f"{file}: [method.{name}]")
+    try:
+        method = presets.load(name)
+    except SettingsError as error:
+        raise SettingsError(f"{file}: {error}") from None
+    return method.changed(tables.get(name, {}), f"{file}: [method.{name}]")
+
+
+def _configs(method: Preset, base: Config, options: Config, seed: int) -> Iterator[Config]:
+    """Yield the whole run config of each of a method's parts."""
+    for part in method.parts:
+        config = base | method.config | options | part | {"seed": seed}
+        if config["data-path"]:  # as the run itself writes it down
+            config["data-path"] = str(Path(config["data-path"]).expanduser().resolve())
+        yield config
 
 
 def _refuse_own(set_by: Mapping[str, Iterable[str]], file: Path) -> None:
@@ -183,11 +196,33 @@ def _refuse_partial(
             )
 
 
-def _check(config: Config, method: str, file: Path) -> None:
+def _check(config: Config, method: Preset, file: Path) -> None:
+    """Refuse what would fail, or mean something else, only when the run starts: hours later."""
     try:
-        Settings.from_run_config(config)
+        settings = Settings.from_run_config(config)
+        selector(settings.select)
+        named.find(settings.strategy)
+        if exits := _num_exits(settings.model):
+            capacity_of(settings.capacities, 0, 1, exits)
+            if method.exits not in (0, exits):
+                raise SettingsError(
+                    f"model: found {settings.model!r} with {exits} exits, wanted {method.exits}, "
+                    f"or select or parts for so many in [method.{method.name}]"
+                )
     except ValueError as error:
-        raise SettingsError(f"{file}: {method}: {error}") from error
+        raise SettingsError(f"{file}: {method.name}: {error}") from error
+
+
+def _num_exits(model: str) -> int | None:
+    """Return how many exits a preset or a saved model has; None for what is no such thing."""
+    if model in PRESETS:
+        return preset(model).num_exits
+    file = Path(model).expanduser() / "config.json"
+    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if found.get("model_type") != EarlyExitConfig.model_type:
+        return None
+    saved: EarlyExitConfig = EarlyExitConfig.from_dict(found)
+    return saved.num_exits
 
 
 def _combinations(grid: Mapping[str, Any], file: Path) -> Iterator[Config]:

@@ -14,6 +14,7 @@ from efmodel.settings import SettingsError
 from server_app.run_folder import read_metrics
 from simulation import presets
 from simulation.sweep import plan
+from tests.conftest import small_config
 
 SHIPPED = sorted((Path(presets.__file__).parent / "sweeps").glob("*.toml"))
 EF_ASR = str(Path(sys.executable).parent / "ef-asr")
@@ -90,7 +91,7 @@ def test_shipped_sweeps_give_every_method_as_many_client_updates(file, tmp_path)
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ('"hetero"', '"hetro"', "preset: found 'hetro', wanted one of centralised"),
+        ('"hetero"', '"hetro"', "small.toml: preset: found 'hetro', wanted one of centra"),
         ("lr = 2", "lr = 'fast'", "small.toml: lr: found 'fast', wanted float"),
         ("lr = 2", "lrr = 2", "found a key 'lrr', which no run config has"),
         ("lr = 2", "lr = -1.0", "small.toml: hetero: lr: found -1.0, wanted a number above 0"),
@@ -112,6 +113,9 @@ def test_shipped_sweeps_give_every_method_as_many_client_updates(file, tmp_path)
         ("min-train-nodes = 2", "parts = [{seed = 1}]", "seed: found in separate, but"),
         ("lr = 2", "seed = 1", "seed: found in [config], but seeds = [...] gives them"),
         ("lr = 2", "output = 'x'", "small.toml: output: found in [config], but"),
+        ("lr = 2", "select = 'capacity=>2'", "small.toml: hetero: select: found 'capacity=>2'"),
+        ("lr = 2", "strategy = 'fedavg'", "small.toml: hetero: strategy: found 'fedavg', wanted"),
+        ("lr = 2", "strategy = 'no.such:One'", "found 'no.such:One', which does not load"),
         ("[grid]", "[grid]\nresume = ['x']", "small.toml: resume: found in [grid], but"),
         ("[method.separate]", "[method.local]", "[method.local], which is none of its methods"),
         ("nodes = 6", "node = 6", "found 'node', wanted methods"),
@@ -150,6 +154,52 @@ def test_an_override_that_some_methods_have_their_own_of_starts_nothing(tmp_path
     assert done.returncode == 2
     assert "found --set rounds=84, but centralised and local have their own in" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def of_one_method(folder: Path, method: str, own: str = "") -> Path:
+    return written(folder, f'methods = ["{method}"]\n[method.{method}]\n{own}')
+
+
+SIX = "wanted 'uniform', 'full' or 6 shares"
+
+
+@pytest.mark.parametrize(
+    ("method", "complaint"),
+    [
+        ("skewed", f"small.toml: skewed: capacities: found '0.6,0.3,0.1', {SIX}"),
+        ("smallest", f"small.toml: smallest: capacities: found '1,0,0', {SIX}"),
+        ("exclusive", "small.toml: exclusive: model: found 'small' with 6 exits, wanted 3, or"),
+        ("separate", "or select or parts for so many in [method.separate]"),
+    ],
+)
+def test_a_method_for_three_exits_is_refused_for_a_model_with_six(tmp_path, method, complaint):
+    file = of_one_method(tmp_path, method)
+    assert plan(file, tmp_path, {"model": "tiny"})
+    assert plan(file, tmp_path, {"model": "facebook/wav2vec2-base"})  # whose exits none knows yet
+    with pytest.raises(SettingsError) as error:
+        plan(file, tmp_path, {"model": "small"})
+    assert complaint in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "own"),
+    [
+        ("skewed", "capacities = '5,4,3,2,1,1'"),
+        ("exclusive", "select = 'capacity>=5'"),
+        ("separate", "parts = [{select = 'capacity<=3'}, {select = 'capacity>3'}]"),
+    ],
+)
+def test_a_method_with_its_own_for_six_exits_is_planned(tmp_path, method, own):
+    assert plan(of_one_method(tmp_path, method, own), tmp_path, {"model": "paper"})
+
+
+def test_the_exits_of_a_saved_model_count(tmp_path):
+    file = of_one_method(tmp_path, "exclusive")
+    small_config().save_pretrained(tmp_path / "three")
+    assert plan(file, tmp_path, {"model": str(tmp_path / "three")})
+    small_config(exit_layers=[2, 4]).save_pretrained(tmp_path / "two")
+    with pytest.raises(SettingsError, match="two' with 2 exits, wanted 3"):
+        plan(file, tmp_path, {"model": str(tmp_path / "two")})
 
 
 def test_a_folder_with_a_run_of_another_config_is_left_alone(tmp_path):
