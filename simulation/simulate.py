@@ -9,9 +9,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from efmodel.settings import Settings
 
 COMPLETED, INTERRUPTED = "finished:completed", "interrupted"
 GRACE = 30  # seconds from the server app's end to the simulation's
@@ -53,7 +56,6 @@ def simulate(
         if len(method.parts) > 1:
             raise SettingsError(f"preset: {preset} is {len(method.parts)} runs, wanted in a sweep")
         config = run_config(overrides or [], method.config)
-        nodes = (method.nodes or None) if nodes is None else nodes
         config |= {"rounds": rounds} if rounds is not None else {}
         if data is not None:
             config["data"], folder_named = corpus.named(data)
@@ -62,13 +64,8 @@ def simulate(
             config["data-path"] = str(Path(config["data-path"]).expanduser().resolve())
         settings = Settings.from_run_config(config)
         limits = corpus.Limits.of(settings)
-        train = corpus.load(settings.data, settings.data_path, limits).train
-        speakers = len(corpus.speakers(train))
-        nodes = speakers if nodes is None else nodes
-        whole = settings.partition == "speaker"
-        most, what = (speakers, "speakers") if whole else (len(train), "utterances")
-        if not 1 <= nodes <= most:
-            raise SettingsError(f"nodes: found {nodes}, wanted 1 to {most} {what}")
+        speech = corpus.load(settings.data, settings.data_path, limits).train
+        nodes = _nodes(nodes, method.nodes, settings, speech["speaker"][:])
         named = str(output or settings.output)
         named = named or str(Path("runs") / time.strftime("%Y%m%d-%H%M%S"))
         folder = RunFolder(named, settings.resume)
@@ -79,6 +76,47 @@ def simulate(
     folder.add_command(shlex.join(["ef-asr", *sys.argv[1:]]), preset, nodes)
     print(f"run folder: {folder.path}", flush=True)
     raise typer.Exit(_run(config, folder, federation(nodes, client_gpus)))
+
+
+def _nodes(asked: int | None, preset: int, settings: "Settings", speakers: list[str]) -> int:
+    """Return the number of clients: as asked, as the preset says, or one per training speaker.
+
+    A run that is resumed keeps its own: another number would deal out the speech anew.
+
+    Parameters
+    ----------
+    asked : int or None
+        What the command line says.
+    preset : int
+        What the preset says; 0 for nothing.
+    settings : Settings
+        The run config.
+    speakers : list of str
+        Each training utterance's speaker.
+
+    Raises
+    ------
+    SettingsError
+        If the run had another number, or the speech cannot be dealt out over so many.
+    """
+    from efmodel.partition import utterances_of
+    from efmodel.settings import SettingsError
+    from server_app.run import Run
+
+    own = preset or len(set(speakers))
+    try:
+        before = Run.read(Path(settings.resume)).nodes if settings.resume else None
+        if before is not None:  # none is known of what `flwr run` started
+            own = before or len(set(speakers))  # 0: a sweep's way to say one per speaker
+            if asked not in (None, own):
+                raise SettingsError(f"nodes: found {asked}, wanted {own}, as in {settings.resume}")
+        nodes = own if asked is None else asked
+        if nodes < 1:
+            raise SettingsError(f"nodes: found {nodes}, wanted a number from 1")
+        utterances_of(settings.partition, speakers, 0, nodes, settings.seed)
+    except ValueError as error:  # which calls nodes as `flwr run` does
+        raise SettingsError(str(error).replace("num-supernodes", "nodes")) from None
+    return nodes
 
 
 def federation(nodes: int, client_gpus: float) -> str:

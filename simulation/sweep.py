@@ -10,6 +10,7 @@ from typing import Any
 from efmodel.config import PRESETS, EarlyExitConfig, preset
 from efmodel.partition import capacity_of
 from efmodel.settings import Check, Settings, SettingsError
+from server_app.run import Run
 from server_app.run_folder import RunFolder, read_metrics
 from server_app.strategy import named
 from server_app.strategy.selection import selector
@@ -92,18 +93,20 @@ class PlannedRun:
         Raises
         ------
         SettingsError
-            If the folder holds a run of another config.
+            If the folder holds a run of another config, or with another number of nodes.
         """
         folder = RunFolder.at(self.folder)
-        if folder.config.is_file():
+        begun = folder.config.is_file()
+        if begun:
             found = json.loads(folder.config.read_text(encoding="utf-8"))
-            for key, value in self.config.items():
-                if key not in OWN and found.get(key, value) != value:
+            found["nodes"] = Run.read(self.folder).nodes  # None if nothing says so
+            for key, value in {**self.config, "nodes": self.nodes}.items():
+                if key not in OWN and found.get(key) not in (value, None):
                     raise SettingsError(
                         f"{self.folder}: holds a run with {key} = {found[key]!r}, wanted "
                         f"{value!r}: move it away, or choose another --output"
                     )
-        if not folder.command.is_file():
+        if not (begun and folder.command.is_file()):
             about: dict[str, Any] = {"method": self.method, "nodes": self.nodes, "commands": []}
             about |= {} if self.part is None else {"part": self.part}
             folder.write_command(about)

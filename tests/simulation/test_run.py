@@ -130,7 +130,7 @@ def test_exit_code_when_no_client_ever_answers(tmp_path):
         (["--set", "roundz=3"], "--set: found 'roundz=3', wanted KEY=VALUE, with KEY one of model"),
         (["--set", "lr=fast"], "lr: found 'fast', wanted float"),
         (["--rounds", "0"], "rounds: found 0, wanted a number from 1"),
-        (["--nodes", "99"], "nodes: found 99, wanted 1 to 18 speakers"),
+        (["--nodes", "99"], "nodes: found 99, wanted at most 18, the number"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_starts(arguments, complaint, tmp_path):

@@ -210,6 +210,19 @@ def test_a_folder_with_a_run_of_another_config_is_left_alone(tmp_path):
         run.prepare()
 
 
+def test_a_folder_with_a_run_of_another_number_of_nodes_is_left_alone(tmp_path):
+    (run, *_) = plan(written(tmp_path), tmp_path / "out", {})
+    run.prepare()
+    (more, *_) = plan(written(tmp_path, SWEEP.replace("nodes = 6", "nodes = 7")), tmp_path / "out",
+                      {})  # fmt: skip
+    more.prepare()  # nothing was begun there
+    assert json.loads((run.folder / "command.json").read_text())["nodes"] == 7
+    (run.folder / "config.json").write_text(json.dumps(run.config))
+    more.prepare()
+    with pytest.raises(SettingsError, match=r"holds a run with nodes = 7, wanted 6"):
+        run.prepare()
+
+
 def test_a_relative_data_path_is_the_one_that_the_run_wrote_down(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (run, *_) = plan(written(tmp_path), tmp_path / "out", {"data-path": "speech"})
