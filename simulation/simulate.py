@@ -15,6 +15,7 @@ import typer
 
 if TYPE_CHECKING:
     from efmodel.settings import Settings
+    from simulation.superlink import LocalSuperLink
 
 COMPLETED, INTERRUPTED = "finished:completed", "interrupted"
 GRACE = 30  # seconds from the server app's end to the simulation's
@@ -131,12 +132,29 @@ def federation(nodes: int, client_gpus: float) -> str:
 
 def _run(config: dict[str, Any], folder: Any, federation: str) -> int:
     """Run the app and return the exit code."""
-    from simulation.superlink import LocalSuperLink, app_folder, run_id_in
+    from simulation.superlink import LocalSuperLink, SimulationError
 
-    overrides = " ".join(f"{key}={json.dumps(value)}" for key, value in config.items())
     log = folder.path / "simulate.log"
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # kill, like Ctrl-C, stops it all
-    with LocalSuperLink() as superlink, log.open("ab") as output:
+    try:
+        with LocalSuperLink() as superlink:
+            status = _status(config, folder, federation, superlink, log)
+    except KeyboardInterrupt:  # while the SuperLink started, or was asked
+        status = INTERRUPTED
+    except SimulationError as error:
+        typer.secho(str(error), fg="red", err=True)
+        return 2
+    return _report(status, log, folder)
+
+
+def _status(
+    config: dict[str, Any], folder: Any, federation: str, superlink: "LocalSuperLink", log: Path
+) -> str:
+    """Run the app on a SuperLink, its output into the ``log``, and return how it ended."""
+    from simulation.superlink import app_folder, run_id_in
+
+    overrides = " ".join(f"{key}={json.dumps(value)}" for key, value in config.items())
+    with log.open("ab") as output:
         said_before = output.tell()  # by the run that is resumed
         command = superlink.flwr("run", str(app_folder(superlink.home)), "--stream")
         command += ["--run-config", overrides, "--federation-config", federation]
@@ -148,16 +166,14 @@ def _run(config: dict[str, Any], folder: Any, federation: str) -> int:
             start_new_session=True,  # Ctrl-C reaches us, and we stop the run properly
         )
 
-        def said() -> str:
-            return log.read_bytes()[said_before:].decode(errors="replace")
+    def said() -> str:
+        return log.read_bytes()[said_before:].decode(errors="replace")
 
-        status = _watch(run, folder, config["rounds"], said)
-        run_id = run_id_in(said())
-        if status == INTERRUPTED and run_id:
-            superlink.cancel(run_id)
-        if not status:
-            status = superlink.status(run_id) if run_id else "not started"
-    return _report(status, log, folder)
+    status = _watch(run, folder, config["rounds"], said)
+    run_id = run_id_in(said())
+    if status == INTERRUPTED and run_id:
+        superlink.cancel(run_id)
+    return status or (superlink.status(run_id) if run_id else "not started")
 
 
 def _watch(run: subprocess.Popen[bytes], folder: Any, rounds: int, said: Callable[[], str]) -> str:
