@@ -15,6 +15,7 @@ from server_app.run_folder import read_metrics
 from simulation import presets
 from simulation.sweep import plan
 from tests.conftest import small_config
+from tests.server_app.test_comparison import write_run
 
 SHIPPED = sorted((Path(presets.__file__).parent / "sweeps").glob("*.toml"))
 EF_ASR = str(Path(sys.executable).parent / "ef-asr")
@@ -227,6 +228,24 @@ def test_a_relative_data_path_is_the_one_that_the_run_wrote_down(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     (run, *_) = plan(written(tmp_path), tmp_path / "out", {"data-path": "speech"})
     assert run.config["data-path"] == str(tmp_path / "speech")
+
+
+def test_runs_that_cannot_be_compared_are_named_with_no_traceback(tmp_path):
+    """Hours of runs are behind it: here one whose saved model has been spoilt."""
+    file = written(tmp_path, 'methods = ["hetero"]\nnodes = 4\n[config]\nrounds = 1\n')
+    run = write_run(tmp_path / "out" / "hetero" / "seed-0", [(1, 1, 1)], method="hetero")
+    (run / "report.html").touch()
+    (run / "model").mkdir()
+    (run / "model" / "config.json").write_text('{"exit_layers": [3, 1]}')
+    command = [EF_ASR, "sweep", str(file), "--output", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"the runs are in {tmp_path / 'out'}, but their comparison failed:" in done.stderr
+    assert "exit_layers: found [3, 1]" in done.stderr
+
+    (run / "command.json").write_text("{")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 2 and done.stderr.startswith(f"{run / 'command.json'}: found no JSON")
 
 
 REAL = """
