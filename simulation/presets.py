@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from efmodel.settings import SettingsError
+from efmodel.settings import Check, SettingsError
+from simulation.run_config import Config, defaults
 
 FOLDER = Path(__file__).with_name("presets")
-
-Config = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -27,19 +26,31 @@ class Preset:
         Further keys of each of the runs that make it up together; one run of none, mostly.
     nodes : int
         Simulated clients; 0 for as many as the experiment has.
+    exits : int
+        Exits of the model that its ``select`` or ``parts`` are written for; 0 for any number.
     """
 
     name: str
     config: Config
     parts: tuple[Config, ...] = ({},)
     nodes: int = 0
+    exits: int = 0
 
-    def changed(self, changes: Mapping[str, Any], source: Path) -> "Preset":
+    @property
+    def keys(self) -> set[str]:
+        """Keys of the run config that it sets, or a part of it."""
+        return set(self.config).union(*self.parts)
+
+    def changed(self, changes: Mapping[str, Any], source: str | Path) -> "Preset":
         """Return the preset with an experiment's changes: its ``nodes``, ``parts``, config keys."""
         own = dict(changes)
-        parts, nodes = own.pop("parts", self.parts), own.pop("nodes", self.nodes)
-        return _preset(self.name, {"config": {**self.config, **own}, "parts": parts,
-                                   "nodes": nodes}, source)  # fmt: skip
+        table = {
+            "parts": own.pop("parts", list(self.parts)),
+            "nodes": own.pop("nodes", self.nodes),
+            "exits": 0 if {"select", "parts"} & changes.keys() else self.exits,
+            "config": {**self.config, **own},
+        }
+        return _preset(self.name, table, source)
 
 
 def names() -> list[str]:
@@ -75,7 +86,37 @@ def read(path: Path) -> Config:
         raise SettingsError(f"{path}: {error}") from error
 
 
-def checked(config: Mapping[str, Any], known: Mapping[str, Any], source: Path) -> Config:
+def list_of(kind: type, what: str) -> Check:
+    """Demand a list that is not empty, of values of one type."""
+    return Check(
+        lambda value: (
+            isinstance(value, list) and bool(value) and all(type(each) is kind for each in value)
+        ),
+        f"a list of {what}",
+    )
+
+
+TABLE = Check(lambda value: isinstance(value, dict), "a table")
+COUNT = Check(lambda value: type(value) is int and value >= 0, "a whole number from 0")
+
+
+def in_order(table: Config, wanted: Mapping[str, Check], source: str | Path) -> Config:
+    """Return the table, if it has no keys but the ``wanted`` and their values are as wanted.
+
+    Raises
+    ------
+    SettingsError
+        Naming the source, the key, the value found and what was wanted.
+    """
+    for key, value in table.items():
+        if key not in wanted:
+            raise SettingsError(f"{source}: found {key!r}, wanted {', '.join(wanted)}")
+        if not wanted[key].holds(value):
+            raise SettingsError(f"{source}: {key}: found {value!r}, wanted {wanted[key].wanted}")
+    return table
+
+
+def checked(config: Mapping[str, Any], known: Mapping[str, Any], source: str | Path) -> Config:
     """Return the config, its values of the types that the ``known`` run config has.
 
     Raises
@@ -94,14 +135,10 @@ def checked(config: Mapping[str, Any], known: Mapping[str, Any], source: Path) -
     return typed
 
 
-def _preset(name: str, table: Config, source: Path) -> Preset:
-    from simulation.simulate import defaults  # which reads presets
-
-    if strange := sorted(table.keys() - {"config", "parts", "nodes"}):
-        raise SettingsError(f"{source}: found {strange[0]!r}, wanted config, parts or nodes")
+def _preset(name: str, table: Config, source: str | Path) -> Preset:
+    wanted = {"config": TABLE, "parts": list_of(dict, "tables"), "nodes": COUNT, "exits": COUNT}
+    table = {"config": {}, "parts": [{}], "nodes": 0, "exits": 0} | in_order(table, wanted, source)
     known = defaults()
-    parts = tuple(checked(part, known, source) for part in table.get("parts", [{}]))
-    nodes = table.get("nodes", 0)
-    if type(nodes) is not int or nodes < 0 or not parts:
-        raise SettingsError(f"{source}: found nodes {nodes!r} and {len(parts)} parts")
-    return Preset(name, checked(table.get("config", {}), known, source), parts, nodes)
+    parts = tuple(checked(part, known, source) for part in table["parts"])
+    config = checked(table["config"], known, source)
+    return Preset(name, config, parts, table["nodes"], table["exits"])

@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from efmodel.settings import Settings
+    from simulation.superlink import LocalSuperLink
 
 COMPLETED, INTERRUPTED = "finished:completed", "interrupted"
 GRACE = 30  # seconds from the server app's end to the simulation's
@@ -47,13 +50,13 @@ def simulate(
     from efmodel.settings import Settings, SettingsError
     from server_app.run_folder import RunFolder
     from simulation import presets
+    from simulation.run_config import run_config
 
     try:
         method = presets.load(preset) if preset else presets.Preset("", {})
         if len(method.parts) > 1:
             raise SettingsError(f"preset: {preset} is {len(method.parts)} runs, wanted in a sweep")
         config = run_config(overrides or [], method.config)
-        nodes = (method.nodes or None) if nodes is None else nodes
         config |= {"rounds": rounds} if rounds is not None else {}
         if data is not None:
             config["data"], folder_named = corpus.named(data)
@@ -62,13 +65,8 @@ def simulate(
             config["data-path"] = str(Path(config["data-path"]).expanduser().resolve())
         settings = Settings.from_run_config(config)
         limits = corpus.Limits.of(settings)
-        train = corpus.load(settings.data, settings.data_path, limits).train
-        speakers = len(corpus.speakers(train))
-        nodes = speakers if nodes is None else nodes
-        whole = settings.partition == "speaker"
-        most, what = (speakers, "speakers") if whole else (len(train), "utterances")
-        if not 1 <= nodes <= most:
-            raise SettingsError(f"nodes: found {nodes}, wanted 1 to {most} {what}")
+        speech = corpus.load(settings.data, settings.data_path, limits).train
+        nodes = _nodes(nodes, method.nodes, settings, speech["speaker"][:])
         named = str(output or settings.output)
         named = named or str(Path("runs") / time.strftime("%Y%m%d-%H%M%S"))
         folder = RunFolder(named, settings.resume)
@@ -81,54 +79,45 @@ def simulate(
     raise typer.Exit(_run(config, folder, federation(nodes, client_gpus)))
 
 
-def run_config(overrides: list[str], preset: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the app's run config with ``KEY=VALUE`` overrides, typed as their defaults are.
+def _nodes(asked: int | None, preset: int, settings: "Settings", speakers: list[str]) -> int:
+    """Return the number of clients: as asked, as the preset says, or one per training speaker.
 
-    A ``preset``'s keys stand between the defaults and the overrides.
+    A run that is resumed keeps its own: another number would deal out the speech anew.
 
-    A run that is resumed keeps its own config where no override changes it.
+    Parameters
+    ----------
+    asked : int or None
+        What the command line says.
+    preset : int
+        What the preset says; 0 for nothing.
+    settings : Settings
+        The run config.
+    speakers : list of str
+        Each training utterance's speaker.
 
     Raises
     ------
     SettingsError
-        If there is no such key, or the value is not of the key's type.
-    FileNotFoundError
-        If the folder to resume holds no run.
+        If the run had another number, or the speech cannot be dealt out over so many.
     """
+    from efmodel.partition import utterances_of
     from efmodel.settings import SettingsError
-    from server_app.run_folder import RunFolder
+    from server_app.run import Run
 
-    config = {**defaults(), **(preset or {})}
-    resume = [value for key, _, value in (o.partition("=") for o in overrides) if key == "resume"]
-    if any(resume):
-        folder = RunFolder("", resume[-1])
-        own = json.loads(folder.config.read_text(encoding="utf-8"))
-        config |= {key: value for key, value in own.items() if key in config}
-        overrides = [*overrides, f"resume={folder.path}"]
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals or key not in config:
-            raise SettingsError(f"--set: found {override!r}, wanted KEY=VALUE, {_keys(config)}")
-        kind = type(config[key])
-        try:
-            config[key] = value if kind is str else json.loads(value)
-        except ValueError:
-            raise SettingsError(f"{key}: found {value!r}, wanted {kind.__name__}") from None
-    return config
-
-
-def defaults() -> dict[str, Any]:
-    """Return the run config that the app's pyproject.toml holds."""
-    here = Path(__file__).parent
-    for folder in (here.parent, here):  # a checkout; a wheel, which carries a copy
-        if (folder / "pyproject.toml").is_file():
-            app = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
-            return dict(app["tool"]["flwr"]["app"]["config"])
-    raise FileNotFoundError(f"found no pyproject.toml near {here}: is ef-asr installed whole?")
-
-
-def _keys(config: dict[str, Any]) -> str:
-    return f"with KEY one of {', '.join(config)}"
+    own = preset or len(set(speakers))
+    try:
+        before = Run.read(Path(settings.resume)).nodes if settings.resume else None
+        if before is not None:  # none is known of what `flwr run` started
+            own = before or len(set(speakers))  # 0: a sweep's way to say one per speaker
+            if asked not in (None, own):
+                raise SettingsError(f"nodes: found {asked}, wanted {own}, as in {settings.resume}")
+        nodes = own if asked is None else asked
+        if nodes < 1:
+            raise SettingsError(f"nodes: found {nodes}, wanted a number from 1")
+        utterances_of(settings.partition, speakers, 0, nodes, settings.seed)
+    except ValueError as error:  # which calls nodes as `flwr run` does
+        raise SettingsError(str(error).replace("num-supernodes", "nodes")) from None
+    return nodes
 
 
 def federation(nodes: int, client_gpus: float) -> str:
@@ -143,12 +132,29 @@ def federation(nodes: int, client_gpus: float) -> str:
 
 def _run(config: dict[str, Any], folder: Any, federation: str) -> int:
     """Run the app and return the exit code."""
-    from simulation.superlink import LocalSuperLink, app_folder, run_id_in
+    from simulation.superlink import LocalSuperLink, SimulationError
 
-    overrides = " ".join(f"{key}={json.dumps(value)}" for key, value in config.items())
     log = folder.path / "simulate.log"
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # kill, like Ctrl-C, stops it all
-    with LocalSuperLink() as superlink, log.open("ab") as output:
+    try:
+        with LocalSuperLink() as superlink:
+            status = _status(config, folder, federation, superlink, log)
+    except KeyboardInterrupt:  # while the SuperLink started, or was asked
+        status = INTERRUPTED
+    except SimulationError as error:
+        typer.secho(str(error), fg="red", err=True)
+        return 2
+    return _report(status, log, folder)
+
+
+def _status(
+    config: dict[str, Any], folder: Any, federation: str, superlink: "LocalSuperLink", log: Path
+) -> str:
+    """Run the app on a SuperLink, its output into the ``log``, and return how it ended."""
+    from simulation.superlink import app_folder, run_id_in
+
+    overrides = " ".join(f"{key}={json.dumps(value)}" for key, value in config.items())
+    with log.open("ab") as output:
         said_before = output.tell()  # by the run that is resumed
         command = superlink.flwr("run", str(app_folder(superlink.home)), "--stream")
         command += ["--run-config", overrides, "--federation-config", federation]
@@ -160,16 +166,14 @@ def _run(config: dict[str, Any], folder: Any, federation: str) -> int:
             start_new_session=True,  # Ctrl-C reaches us, and we stop the run properly
         )
 
-        def said() -> str:
-            return log.read_bytes()[said_before:].decode(errors="replace")
+    def said() -> str:
+        return log.read_bytes()[said_before:].decode(errors="replace")
 
-        status = _watch(run, folder, config["rounds"], said)
-        run_id = run_id_in(said())
-        if status == INTERRUPTED and run_id:
-            superlink.cancel(run_id)
-        if not status:
-            status = superlink.status(run_id) if run_id else "not started"
-    return _report(status, log, folder)
+    status = _watch(run, folder, config["rounds"], said)
+    run_id = run_id_in(said())
+    if status == INTERRUPTED and run_id:
+        superlink.cancel(run_id)
+    return status or (superlink.status(run_id) if run_id else "not started")
 
 
 def _watch(run: subprocess.Popen[bytes], folder: Any, rounds: int, said: Callable[[], str]) -> str:

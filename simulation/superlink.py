@@ -60,24 +60,26 @@ class LocalSuperLink:
         command = ["flower-superlink", "--insecure", "--simulation", "--isolation", "subprocess"]
         command += ["--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--disable-runtime-dependency-installation"]
-        log = (self.home / "superlink.log").open("wb")
-        self.process = subprocess.Popen(
-            command, env=self.environment, stdout=log, stderr=log, start_new_session=True
-        )
-        self._wait_until_it_answers()
+        try:
+            with (self.home / "superlink.log").open("wb") as log:
+                self.process = subprocess.Popen(
+                    command, env=self.environment, stdout=log, stderr=log, start_new_session=True
+                )
+            self._wait_until_it_answers(self.process)
+        except BaseException:  # Ctrl-C too: __exit__ is not called for what was never entered
+            self.stop()
+            raise
         return self
 
-    def _wait_until_it_answers(self) -> None:
-        assert self.process is not None
+    def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self.process.poll() is None:
+        while time.monotonic() < deadline and process.poll() is None:
             try:
                 if httpx.get(f"http://127.0.0.1:{self.port}/health", timeout=1).is_success:
                     return
             except httpx.HTTPError:
                 time.sleep(0.1)
         log = (self.home / "superlink.log").read_text(encoding="utf-8", errors="replace")
-        self.stop()
         raise SimulationError(f"the SuperLink did not start:\n{log[-2000:]}")
 
     def __exit__(

@@ -2,18 +2,40 @@
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from efmodel.settings import Settings, SettingsError
+from efmodel.config import PRESETS, EarlyExitConfig, preset
+from efmodel.partition import capacity_of
+from efmodel.settings import Check, Settings, SettingsError
+from server_app.run import Run
 from server_app.run_folder import RunFolder, read_metrics
+from server_app.strategy import named
+from server_app.strategy.selection import selector
 from simulation import presets
-from simulation.presets import Config, Preset
-from simulation.simulate import defaults
+from simulation.presets import Preset
+from simulation.run_config import Config, defaults
 
-OWN = ("seed", "output", "resume")  # keys of the run config that a sweep sets itself
+# Keys of the run config that a sweep sets itself, and what from.
+OWN = {
+    "seed": "seeds = [...] gives them",
+    "output": "--output says where all runs go",
+    "resume": "a sweep goes on with its runs by itself",
+}
+# What a sweep's file may hold.
+FILE = {
+    "methods": presets.list_of(str, "names of presets"),
+    "seeds": presets.list_of(int, "whole numbers"),
+    "nodes": presets.COUNT,
+    "config": presets.TABLE,
+    "grid": presets.TABLE,
+    "method": Check(
+        lambda value: isinstance(value, dict) and all(map(presets.TABLE.holds, value.values())),
+        "tables [method.NAME]",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -71,18 +93,20 @@ class PlannedRun:
         Raises
         ------
         SettingsError
-            If the folder holds a run of another config.
+            If the folder holds a run of another config, or with another number of nodes.
         """
         folder = RunFolder.at(self.folder)
-        if folder.config.is_file():
+        begun = folder.config.is_file()
+        if begun:
             found = json.loads(folder.config.read_text(encoding="utf-8"))
-            for key, value in self.config.items():
-                if key not in OWN and found.get(key, value) != value:
+            found["nodes"] = Run.read(self.folder).nodes  # None if nothing says so
+            for key, value in {**self.config, "nodes": self.nodes}.items():
+                if key not in OWN and found.get(key) not in (value, None):
                     raise SettingsError(
                         f"{self.folder}: holds a run with {key} = {found[key]!r}, wanted "
                         f"{value!r}: move it away, or choose another --output"
                     )
-        if not folder.command.is_file():
+        if not (begun and folder.command.is_file()):
             about: dict[str, Any] = {"method": self.method, "nodes": self.nodes, "commands": []}
             about |= {} if self.part is None else {"part": self.part}
             folder.write_command(about)
@@ -100,43 +124,108 @@ def plan(file: Path, output: Path, overrides: Mapping[str, Any]) -> list[Planned
     output : Path
         Where the run folders go: METHOD/[OPTIONS/]seed-N[/part-N].
     overrides : Mapping[str, Any]
-        Run config keys that come before those of the file.
+        Run config keys that come before those of ``[config]``; none that a method or ``[grid]``
+        sets, since an override that reaches some of the runs makes their comparison unfair.
 
     Raises
     ------
     SettingsError
         Naming the file and what is wrong with it.
     """
-    table = presets.read(file)
-    known = defaults()
-    strange = table.keys() - {"methods", "seeds", "nodes", "config", "grid", "method"}
-    if strange:
-        raise SettingsError(f"{file}: found {min(strange)!r}, wanted methods, seeds, nodes, ...")
-    base = {**known, **presets.checked(table.get("config", {}), known, file), **overrides}
-    methods = [_method(name, table, file) for name in table.get("methods", [])]
-    seeds = table.get("seeds", [0])
-    if not methods or not seeds or not all(type(seed) is int for seed in seeds):
-        raise SettingsError(f"{file}: found {len(methods)} methods, seeds {seeds!r}")
-    if unused := table.get("method", {}).keys() - {method.name for method in methods}:
+    table = presets.in_order(
+        {"methods": [], "seeds": [0], "nodes": 0, "config": {}, "grid": {}, "method": {}}
+        | presets.read(file),
+        FILE,
+        file,
+    )
+    methods = [_method(name, table["method"], file) for name in table["methods"]]
+    if unused := table["method"].keys() - {method.name for method in methods}:
         raise SettingsError(f"{file}: found [method.{min(unused)}], which is none of its methods")
-    runs = []
-    for seed, options in itertools.product(seeds, _combinations(table.get("grid", {}), file)):
+    set_by = {method.name: method.keys for method in methods} | {"[grid]": table["grid"].keys()}
+    _refuse_own(set_by | {"[config]": table["config"], "--set": overrides}, file)
+    _refuse_partial(overrides, set_by, file)
+
+    known = defaults()
+    base = known | presets.checked(table["config"], known, file)
+    base |= presets.checked(overrides, known, "--set")
+    runs: dict[Path, PlannedRun] = {}
+    for seed, options in itertools.product(table["seeds"], _combinations(table["grid"], file)):
+        changed = presets.checked(options, known, file)
         for method in methods:
-            nodes = method.nodes or table.get("nodes", 0)
-            for part, changes in enumerate(method.parts):
-                config = {**base, **method.config, **presets.checked(options, known, file)}
-                config |= {**changes, "seed": seed}
-                if config["data-path"]:  # as the run itself writes it down
-                    config["data-path"] = str(Path(config["data-path"]).expanduser().resolve())
-                Settings.from_run_config(config)
+            for part, config in enumerate(_configs(method, base, changed, seed)):
+                _check(config, method, file)
                 number = None if len(method.parts) == 1 else part
-                folder = output.resolve() / _name(method.name, options, seed, number)
-                runs.append(PlannedRun(folder, method.name, number, nodes, config))
-    return runs
+                name = _name(method.name, options, seed, number)
+                if name in runs:
+                    raise SettingsError(f"{file}: found {name} twice, wanted each run once")
+                nodes = method.nodes or table["nodes"]
+                runs[name] = PlannedRun(output.resolve() / name, method.name, number, nodes, config)
+    return list(runs.values())
 
 
-def _method(name: str, table: Config, file: Path) -> Preset:
-    return presets.load(name).changed(table.get("method", {}).get(name, {}), file)
+def _method(name: str, tables: Mapping[str, Config], file: Path) -> Preset:
+    try:
+        method = presets.load(name)
+    except SettingsError as error:
+        raise SettingsError(f"{file}: {error}") from None
+    return method.changed(tables.get(name, {}), f"{file}: [method.{name}]")
+
+
+def _configs(method: Preset, base: Config, options: Config, seed: int) -> Iterator[Config]:
+    """Yield the whole run config of each of a method's parts."""
+    for part in method.parts:
+        config = base | method.config | options | part | {"seed": seed}
+        if config["data-path"]:  # as the run itself writes it down
+            config["data-path"] = str(Path(config["data-path"]).expanduser().resolve())
+        yield config
+
+
+def _refuse_own(set_by: Mapping[str, Iterable[str]], file: Path) -> None:
+    """Refuse keys that the sweep itself sets, wherever they stand."""
+    for place, keys in set_by.items():
+        for key in sorted(OWN.keys() & keys):
+            raise SettingsError(f"{file}: {key}: found in {place}, but {OWN[key]}")
+
+
+def _refuse_partial(
+    overrides: Mapping[str, Any], set_by: Mapping[str, Iterable[str]], file: Path
+) -> None:
+    """Refuse overrides of what not all runs take from ``[config]``."""
+    for key, value in overrides.items():
+        if own := [name for name, keys in set_by.items() if key in keys]:
+            have = "has its" if len(own) == 1 else "have their"
+            raise SettingsError(
+                f"{key}: found --set {key}={value}, but {' and '.join(own)} {have} own in {file}"
+            )
+
+
+def _check(config: Config, method: Preset, file: Path) -> None:
+    """Refuse what would fail, or mean something else, only when the run starts: hours later."""
+    try:
+        settings = Settings.from_run_config(config)
+        selector(settings.select)
+        named.find(settings.strategy)
+        if exits := _num_exits(settings.model):
+            capacity_of(settings.capacities, 0, 1, exits)
+            if method.exits not in (0, exits):
+                raise SettingsError(
+                    f"model: found {settings.model!r} with {exits} exits, wanted {method.exits}, "
+                    f"or select or parts for so many in [method.{method.name}]"
+                )
+    except ValueError as error:
+        raise SettingsError(f"{file}: {method.name}: {error}") from error
+
+
+def _num_exits(model: str) -> int | None:
+    """Return how many exits a preset or a saved model has; None for what is no such thing."""
+    if model in PRESETS:
+        return preset(model).num_exits
+    file = Path(model).expanduser() / "config.json"
+    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if found.get("model_type") != EarlyExitConfig.model_type:
+        return None
+    saved: EarlyExitConfig = EarlyExitConfig.from_dict(found)
+    return saved.num_exits
 
 
 def _combinations(grid: Mapping[str, Any], file: Path) -> Iterator[Config]:

@@ -45,15 +45,11 @@ def sweep(
     The last line is the page that compares the runs.
     """
     from efmodel import corpus
-    from efmodel.settings import SettingsError
-    from simulation.simulate import run_config
+    from simulation.run_config import overridden
     from simulation.sweep import plan
 
     try:
-        changes = {o.partition("=")[0] for o in overrides or []}
-        config = {
-            key: value for key, value in run_config(overrides or []).items() if key in changes
-        }
+        config = overridden(overrides or [])
         if data is not None:
             config["data"], named_folder = corpus.named(data)
             config["data-path"] = named_folder or config.get("data-path", "")
@@ -61,7 +57,7 @@ def sweep(
         runs = plan(file, folder, config)
         for run in runs:
             run.prepare()
-    except SettingsError as error:
+    except ValueError as error:  # SettingsError, or a run folder's file that is no JSON
         typer.secho(str(error), fg="red", err=True)
         raise typer.Exit(2) from None
     cores = sorted(os.sched_getaffinity(0))
@@ -70,7 +66,12 @@ def sweep(
     if done:
         from server_app.comparison_page import write_comparison  # hours later than all the others
 
-        print(write_comparison(done, folder))
+        try:
+            print(write_comparison(done, folder))
+        except ValueError as error:
+            found = f"the runs are in {folder}, but their comparison failed: {error}"
+            typer.secho(found, fg="red", err=True)
+            raise typer.Exit(1) from None
     raise typer.Exit(1 if failed else 0)
 
 

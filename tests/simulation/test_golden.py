@@ -15,7 +15,7 @@ from client_app import app
 from server_app.run_folder import read_metrics
 from server_app.server import federate
 from simulation.local_grid import LocalGrid
-from simulation.simulate import defaults
+from simulation.run_config import defaults
 
 GOLDEN = Path(__file__).with_name("golden.json")
 NODES = 6

@@ -29,7 +29,7 @@ from simulation.heterofl import (
     widths,
 )
 from simulation.local_grid import LocalGrid
-from simulation.simulate import defaults
+from simulation.run_config import defaults
 from tests.conftest import small_config
 from tests.server_app.federation import drifting
 

@@ -1,10 +1,12 @@
 """Whole runs: real processes, real speech, the real ``flwr run``."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -130,7 +132,7 @@ def test_exit_code_when_no_client_ever_answers(tmp_path):
         (["--set", "roundz=3"], "--set: found 'roundz=3', wanted KEY=VALUE, with KEY one of model"),
         (["--set", "lr=fast"], "lr: found 'fast', wanted float"),
         (["--rounds", "0"], "rounds: found 0, wanted a number from 1"),
-        (["--nodes", "99"], "nodes: found 99, wanted 1 to 18 speakers"),
+        (["--nodes", "99"], "nodes: found 99, wanted at most 18, the number"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_starts(arguments, complaint, tmp_path):
@@ -153,3 +155,54 @@ def test_ctrl_c_and_kill_stop_the_run_and_all_its_processes(speech, tmp_path, si
     assert run.wait(timeout=120) == 130
     assert run.stdout.read().splitlines()[-1].startswith(str(tmp_path / "runs"))
     assert not processes() - before
+
+
+def own_processes(temporary: Path) -> list[psutil.Process]:
+    """Processes of a run whose FLWR_HOME is in a folder of its own."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("FLWR_HOME", "").startswith(str(temporary)):
+                found.append(process)
+    return found
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_kill_stop_a_superlink_that_does_not_answer_yet(speech, tmp_path, signum):
+    (tmp_path / "tmp").mkdir()
+    run = subprocess.Popen(
+        [EF_ASR, "simulate", "--data", str(speech)],
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test suite in the background of a shell hands on an ignored SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert run.stdout.readline().startswith("run folder: ")
+    deadline = time.monotonic() + 60
+    while not own_processes(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.2)  # seconds before it can answer
+    assert own_processes(tmp_path)
+    run.send_signal(signum)
+    said, complaint = run.communicate(timeout=60)
+    assert run.returncode == 130 and "interrupted: the run was stopped" in complaint
+    assert said.splitlines()[-1].startswith(str(tmp_path / "runs"))
+    assert not own_processes(tmp_path) and not list((tmp_path / "tmp").iterdir())
+    assert not list(tmp_path.glob("runs/*/simulate.log"))  # nothing was run on it
+
+
+def test_a_superlink_that_does_not_start_in_time_is_said_and_stopped(speech, tmp_path):
+    (tmp_path / "tmp").mkdir()
+    impatient = "from simulation import superlink; superlink.START_SECONDS = 0; import efmodel.cli"
+    command = [sys.executable, "-c", f"{impatient}; efmodel.cli.main()", "simulate"]
+    done = subprocess.run(
+        [*command, "--data", str(speech), "--output", str(tmp_path / "run")],
+        env={**os.environ, "TMPDIR": str(tmp_path / "tmp")}, capture_output=True, text=True,
+        timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2 and "the SuperLink did not start:" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not own_processes(tmp_path) and not list((tmp_path / "tmp").iterdir())

@@ -14,11 +14,14 @@ from efmodel.settings import SettingsError
 from server_app.run_folder import read_metrics
 from simulation import presets
 from simulation.sweep import plan
+from tests.conftest import small_config
+from tests.server_app.test_comparison import write_run
 
 SHIPPED = sorted((Path(presets.__file__).parent / "sweeps").glob("*.toml"))
 EF_ASR = str(Path(sys.executable).parent / "ef-asr")
-SWEEP = """
-methods = ["hetero", "separate", "centralised"]
+METHODS = 'methods = ["hetero", "separate", "centralised"]'
+SWEEP = f"""
+{METHODS}
 seeds = [0, 1]
 nodes = 6
 
@@ -90,11 +93,32 @@ def test_shipped_sweeps_give_every_method_as_many_client_updates(file, tmp_path)
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ('"hetero"', '"hetro"', "preset: found 'hetro', wanted one of centralised"),
+        ('"hetero"', '"hetro"', "small.toml: preset: found 'hetro', wanted one of centra"),
         ("lr = 2", "lr = 'fast'", "small.toml: lr: found 'fast', wanted float"),
         ("lr = 2", "lrr = 2", "found a key 'lrr', which no run config has"),
-        ("lr = 2", "lr = -1.0", "lr: found -1.0, wanted a number above 0"),
-        ("seeds = [0, 1]", "seeds = ['a']", "found 3 methods, seeds ['a']"),
+        ("lr = 2", "lr = -1.0", "small.toml: hetero: lr: found -1.0, wanted a number above 0"),
+        ("seeds = [0, 1]", "seeds = ['a']", "seeds: found ['a'], wanted a list of whole numbers"),
+        ("seeds = [0, 1]", "seeds = 3", "small.toml: seeds: found 3, wanted a list of whole"),
+        ("seeds = [0, 1]", "seeds = []", "seeds: found [], wanted a list of whole numbers"),
+        ("seeds = [0, 1]", "seeds = [0, 0]", "found hetero/exit-loss=mean/seed-0 twice, wanted"),
+        ("seeds = [0, 1]", "seeds = [-1]", "small.toml: hetero: seed: found -1, wanted a number"),
+        ("nodes = 6", "nodes = 'x'", "small.toml: nodes: found 'x', wanted a whole number from 0"),
+        ("nodes = 6", "nodes = -3", "small.toml: nodes: found -3, wanted a whole number from 0"),
+        (SWEEP, f"{METHODS}\nmethod = ['hetero']", "method: found ['hetero'], wanted tables"),
+        (METHODS, 'methods = "hetero"', "methods: found 'hetero', wanted a list of names"),
+        (METHODS, "", "small.toml: methods: found [], wanted a list of names of presets"),
+        ("[method.separate]", "[method]\nseparate = 3", "wanted tables [method.NAME]"),
+        ("min-train-nodes = 2", "parts = 3", "small.toml: [method.separate]: parts: found 3"),
+        ("min-train-nodes = 2", "parts = []", "parts: found [], wanted a list of tables"),
+        ("min-train-nodes = 2", "nodes = -1", "[method.separate]: nodes: found -1, wanted a whole"),
+        ("min-train-nodes = 2", "seed = 1", "small.toml: seed: found in separate, but"),
+        ("min-train-nodes = 2", "parts = [{seed = 1}]", "seed: found in separate, but"),
+        ("lr = 2", "seed = 1", "seed: found in [config], but seeds = [...] gives them"),
+        ("lr = 2", "output = 'x'", "small.toml: output: found in [config], but"),
+        ("lr = 2", "select = 'capacity=>2'", "small.toml: hetero: select: found 'capacity=>2'"),
+        ("lr = 2", "strategy = 'fedavg'", "small.toml: hetero: strategy: found 'fedavg', wanted"),
+        ("lr = 2", "strategy = 'no.such:One'", "found 'no.such:One', which does not load"),
+        ("[grid]", "[grid]\nresume = ['x']", "small.toml: resume: found in [grid], but"),
         ("[method.separate]", "[method.local]", "[method.local], which is none of its methods"),
         ("nodes = 6", "node = 6", "found 'node', wanted methods"),
         ("nodes = 6", "nodes = ", "small.toml: Invalid value"),
@@ -107,6 +131,79 @@ def test_a_file_that_is_not_in_order_is_refused_by_name(tmp_path, old, new, comp
     assert complaint in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        ({"min-nodes": 3}, "min-nodes: found --set min-nodes=3, but centralised has its own in "),
+        ({"capacities": "full"}, "capacities=full, but hetero and separate and centralised have"),
+        ({"select": "tag=x"}, "select: found --set select=tag=x, but separate has its own"),
+        ({"exit-loss": "sum"}, "exit-loss: found --set exit-loss=sum, but [grid] has its own in"),
+        ({"seed": 3}, "small.toml: seed: found in --set, but seeds = [...] gives them"),
+        ({"resume": "RUN"}, "small.toml: resume: found in --set, but"),
+        ({"rounds": 0}, "small.toml: hetero: rounds: found 0, wanted a number from 1"),
+    ],
+)
+def test_an_override_that_would_not_reach_every_run_is_refused(tmp_path, overrides, complaint):
+    with pytest.raises(SettingsError) as error:
+        plan(written(tmp_path), tmp_path, overrides)
+    assert complaint in str(error.value)
+
+
+def test_an_override_that_some_methods_have_their_own_of_starts_nothing(tmp_path):
+    fsdd = next(file for file in SHIPPED if file.stem == "fsdd")
+    command = [EF_ASR, "sweep", str(fsdd), "--output", str(tmp_path / "out"), "--set", "rounds=84"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 2
+    assert "found --set rounds=84, but centralised and local have their own in" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def of_one_method(folder: Path, method: str, own: str = "") -> Path:
+    return written(folder, f'methods = ["{method}"]\n[method.{method}]\n{own}')
+
+
+SIX = "wanted 'uniform', 'full' or 6 shares"
+
+
+@pytest.mark.parametrize(
+    ("method", "complaint"),
+    [
+        ("skewed", f"small.toml: skewed: capacities: found '0.6,0.3,0.1', {SIX}"),
+        ("smallest", f"small.toml: smallest: capacities: found '1,0,0', {SIX}"),
+        ("exclusive", "small.toml: exclusive: model: found 'small' with 6 exits, wanted 3, or"),
+        ("separate", "or select or parts for so many in [method.separate]"),
+    ],
+)
+def test_a_method_for_three_exits_is_refused_for_a_model_with_six(tmp_path, method, complaint):
+    file = of_one_method(tmp_path, method)
+    assert plan(file, tmp_path, {"model": "tiny"})
+    assert plan(file, tmp_path, {"model": "facebook/wav2vec2-base"})  # whose exits none knows yet
+    with pytest.raises(SettingsError) as error:
+        plan(file, tmp_path, {"model": "small"})
+    assert complaint in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "own"),
+    [
+        ("skewed", "capacities = '5,4,3,2,1,1'"),
+        ("exclusive", "select = 'capacity>=5'"),
+        ("separate", "parts = [{select = 'capacity<=3'}, {select = 'capacity>3'}]"),
+    ],
+)
+def test_a_method_with_its_own_for_six_exits_is_planned(tmp_path, method, own):
+    assert plan(of_one_method(tmp_path, method, own), tmp_path, {"model": "paper"})
+
+
+def test_the_exits_of_a_saved_model_count(tmp_path):
+    file = of_one_method(tmp_path, "exclusive")
+    small_config().save_pretrained(tmp_path / "three")
+    assert plan(file, tmp_path, {"model": str(tmp_path / "three")})
+    small_config(exit_layers=[2, 4]).save_pretrained(tmp_path / "two")
+    with pytest.raises(SettingsError, match="two' with 2 exits, wanted 3"):
+        plan(file, tmp_path, {"model": str(tmp_path / "two")})
+
+
 def test_a_folder_with_a_run_of_another_config_is_left_alone(tmp_path):
     (run, *_) = plan(written(tmp_path), tmp_path / "out", {})
     run.prepare()
@@ -115,10 +212,41 @@ def test_a_folder_with_a_run_of_another_config_is_left_alone(tmp_path):
         run.prepare()
 
 
+def test_a_folder_with_a_run_of_another_number_of_nodes_is_left_alone(tmp_path):
+    (run, *_) = plan(written(tmp_path), tmp_path / "out", {})
+    run.prepare()
+    (more, *_) = plan(written(tmp_path, SWEEP.replace("nodes = 6", "nodes = 7")), tmp_path / "out",
+                      {})  # fmt: skip
+    more.prepare()  # nothing was begun there
+    assert json.loads((run.folder / "command.json").read_text())["nodes"] == 7
+    (run.folder / "config.json").write_text(json.dumps(run.config))
+    more.prepare()
+    with pytest.raises(SettingsError, match=r"holds a run with nodes = 7, wanted 6"):
+        run.prepare()
+
+
 def test_a_relative_data_path_is_the_one_that_the_run_wrote_down(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (run, *_) = plan(written(tmp_path), tmp_path / "out", {"data-path": "speech"})
     assert run.config["data-path"] == str(tmp_path / "speech")
+
+
+def test_runs_that_cannot_be_compared_are_named_with_no_traceback(tmp_path):
+    """Hours of runs are behind it: here one whose saved model has been spoilt."""
+    file = written(tmp_path, 'methods = ["hetero"]\nnodes = 4\n[config]\nrounds = 1\n')
+    run = write_run(tmp_path / "out" / "hetero" / "seed-0", [(1, 1, 1)], method="hetero")
+    (run / "report.html").touch()
+    (run / "model").mkdir()
+    (run / "model" / "config.json").write_text('{"exit_layers": [3, 1]}')
+    command = [EF_ASR, "sweep", str(file), "--output", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"the runs are in {tmp_path / 'out'}, but their comparison failed:" in done.stderr
+    assert "exit_layers: found [3, 1]" in done.stderr
+
+    (run / "command.json").write_text("{")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 2 and done.stderr.startswith(f"{run / 'command.json'}: found no JSON")
 
 
 REAL = """
