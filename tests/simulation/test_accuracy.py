@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from server_app.run_folder import read_metrics
-from tests.simulation.test_run import ef_asr
+from tests.simulation.command import ef_asr
 
 SPEECH = Path(__file__).parents[3] / "shared" / "speech"
 

@@ -9,7 +9,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from server_app.run_folder import read_metrics
-from tests.simulation.test_run import EF_ASR, FAST, speech  # noqa: F401  (a fixture)
+from tests.simulation.command import EF_ASR
+from tests.simulation.test_run import FAST, speech  # noqa: F401  (a fixture)
 
 PLUGIN = Path(__file__).parents[1] / "plugin"
 

@@ -1,15 +1,12 @@
 """Whole runs: real processes, real speech, the real ``flwr run``."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
 from transformers import AutoTokenizer
 
@@ -17,8 +14,8 @@ from efmodel import EarlyExitForCTC, corpus
 from server_app.run_folder import read_metrics
 from simulation.superlink import LocalSuperLink, app_folder, run_id_in
 from tests.conftest import write_folder
+from tests.simulation.command import ef_asr, environment, processes, start
 
-EF_ASR = str(Path(sys.executable).parent / "ef-asr")
 FAST = ["--set", "local-epochs=1", "--set", "fraction-train=1.0"]
 
 
@@ -42,20 +39,7 @@ def speech(tmp_path_factory) -> Path:
     return root
 
 
-def ef_asr(*arguments: str, cwd: Path, timeout: float = 600) -> subprocess.CompletedProcess[str]:
-    command = [EF_ASR, *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
-
-
-def processes() -> set[str]:
-    """The command lines of every process that a Flower or Ray run may leave behind."""
-    names = ("flower-super", "flwr-simulation", "raylet", "gcs_server", "ray::")
-    commands = (" ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"]))
-    return {command for command in commands if any(name in command for name in names)}
-
-
 def test_simulate_trains_saves_plots_and_leaves_nothing_running(speech, tmp_path):
-    before = processes()
     done = ef_asr("simulate", "--data", str(speech), "--rounds", "2", *FAST, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
@@ -73,7 +57,7 @@ def test_simulate_trains_saves_plots_and_leaves_nothing_running(speech, tmp_path
     model = EarlyExitForCTC.from_pretrained(folder / "model")
     assert model.cut(1).config.num_hidden_layers == 2
     assert len(AutoTokenizer.from_pretrained(folder / "model")) == model.config.vocab_size
-    assert not processes() - before
+    assert not processes(tmp_path)
 
     recording = next((speech / "test").glob("*.opus"))
     heard = ef_asr("transcribe", str(recording), "--model", str(folder), cwd=tmp_path)
@@ -145,52 +129,33 @@ def test_what_cannot_be_is_said_before_anything_starts(arguments, complaint, tmp
     "signum", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
 )
 def test_ctrl_c_and_kill_stop_the_run_and_all_its_processes(speech, tmp_path, signum):
-    before = processes()
-    command = [EF_ASR, "simulate", "--data", str(speech), "--rounds", "500", *FAST]
-    run = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    run = start("simulate", "--data", str(speech), "--rounds", "500", *FAST, cwd=tmp_path)
     deadline = time.monotonic() + 300
     while not list(tmp_path.glob("runs/*/metrics.jsonl")) and time.monotonic() < deadline:
         time.sleep(0.5)
+    assert len(processes(tmp_path)) > 3  # the command, a SuperLink, Ray and its clients
     run.send_signal(signum)
-    assert run.wait(timeout=120) == 130
-    assert run.stdout.read().splitlines()[-1].startswith(str(tmp_path / "runs"))
-    assert not processes() - before
-
-
-def own_processes(temporary: Path) -> list[psutil.Process]:
-    """Processes of a run whose FLWR_HOME is in a folder of its own."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.environ().get("FLWR_HOME", "").startswith(str(temporary)):
-                found.append(process)
-    return found
+    said, _ = run.communicate(timeout=120)
+    assert run.returncode == 130
+    assert said.splitlines()[-1].startswith(str(tmp_path / "runs"))
+    assert not processes(tmp_path)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_kill_stop_a_superlink_that_does_not_answer_yet(speech, tmp_path, signum):
     (tmp_path / "tmp").mkdir()
-    run = subprocess.Popen(
-        [EF_ASR, "simulate", "--data", str(speech)],
-        cwd=tmp_path,
-        env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A test suite in the background of a shell hands on an ignored SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    run = start("simulate", "--data", str(speech), cwd=tmp_path, TMPDIR=str(tmp_path / "tmp"))
     assert run.stdout.readline().startswith("run folder: ")
     deadline = time.monotonic() + 60
-    while not own_processes(tmp_path) and time.monotonic() < deadline:
+    while len(processes(tmp_path)) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.2)  # seconds before it can answer
-    assert own_processes(tmp_path)
+    assert len(processes(tmp_path)) >= 2  # the command and its SuperLink
     run.send_signal(signum)
     said, complaint = run.communicate(timeout=60)
     assert run.returncode == 130 and "interrupted: the run was stopped" in complaint
     assert said.splitlines()[-1].startswith(str(tmp_path / "runs"))
-    assert not own_processes(tmp_path) and not list((tmp_path / "tmp").iterdir())
+    assert not processes(tmp_path) and not list((tmp_path / "tmp").iterdir())
     assert not list(tmp_path.glob("runs/*/simulate.log"))  # nothing was run on it
 
 
@@ -200,9 +165,9 @@ def test_a_superlink_that_does_not_start_in_time_is_said_and_stopped(speech, tmp
     command = [sys.executable, "-c", f"{impatient}; efmodel.cli.main()", "simulate"]
     done = subprocess.run(
         [*command, "--data", str(speech), "--output", str(tmp_path / "run")],
-        env={**os.environ, "TMPDIR": str(tmp_path / "tmp")}, capture_output=True, text=True,
-        timeout=120,
+        env={**environment(tmp_path), "TMPDIR": str(tmp_path / "tmp")}, capture_output=True,
+        text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 2 and "the SuperLink did not start:" in done.stderr
     assert "Traceback" not in done.stderr
-    assert not own_processes(tmp_path) and not list((tmp_path / "tmp").iterdir())
+    assert not processes(tmp_path) and not list((tmp_path / "tmp").iterdir())

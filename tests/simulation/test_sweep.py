@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -16,9 +14,9 @@ from simulation import presets
 from simulation.sweep import plan
 from tests.conftest import small_config
 from tests.server_app.test_comparison import write_run
+from tests.simulation.command import ef_asr, processes, start
 
 SHIPPED = sorted((Path(presets.__file__).parent / "sweeps").glob("*.toml"))
-EF_ASR = str(Path(sys.executable).parent / "ef-asr")
 METHODS = 'methods = ["hetero", "separate", "centralised"]'
 SWEEP = f"""
 {METHODS}
@@ -151,8 +149,7 @@ def test_an_override_that_would_not_reach_every_run_is_refused(tmp_path, overrid
 
 def test_an_override_that_some_methods_have_their_own_of_starts_nothing(tmp_path):
     fsdd = next(file for file in SHIPPED if file.stem == "fsdd")
-    command = [EF_ASR, "sweep", str(fsdd), "--output", str(tmp_path / "out"), "--set", "rounds=84"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    done = ef_asr("sweep", str(fsdd), "--output", "out", "--set", "rounds=84", cwd=tmp_path)
     assert done.returncode == 2
     assert "found --set rounds=84, but centralised and local have their own in" in done.stderr
     assert not (tmp_path / "out").exists()
@@ -238,14 +235,14 @@ def test_runs_that_cannot_be_compared_are_named_with_no_traceback(tmp_path):
     (run / "report.html").touch()
     (run / "model").mkdir()
     (run / "model" / "config.json").write_text('{"exit_layers": [3, 1]}')
-    command = [EF_ASR, "sweep", str(file), "--output", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    command = ["sweep", str(file), "--output", str(tmp_path / "out")]
+    done = ef_asr(*command, cwd=tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert f"the runs are in {tmp_path / 'out'}, but their comparison failed:" in done.stderr
     assert "exit_layers: found [3, 1]" in done.stderr
 
     (run / "command.json").write_text("{")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    done = ef_asr(*command, cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.startswith(f"{run / 'command.json'}: found no JSON")
 
 
@@ -264,23 +261,25 @@ evaluate-every = 8
 def test_a_sweep_stops_goes_on_and_compares(tmp_path):
     """Interrupted when a round is done; the same command finishes, and does nothing twice."""
     file, out = written(tmp_path, REAL), tmp_path / "out"
-    command = [EF_ASR, "sweep", str(file), "--output", str(out)]
-    first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    command = ["sweep", str(file), "--output", str(out)]
+    first = start(*command, cwd=tmp_path)
     metrics = out / "hetero" / "seed-0" / "metrics.jsonl"
     deadline = time.monotonic() + 300
     while not metrics.exists() and time.monotonic() < deadline:
         time.sleep(0.5)
     first.send_signal(signal.SIGINT)
-    assert first.wait(120) == 130
+    first.communicate(timeout=120)
+    assert first.returncode == 130
     before = read_metrics(metrics)
     assert 1 <= len(before) < 8
 
-    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert not processes(tmp_path)
+    again = ef_asr(*command, cwd=tmp_path)
     assert again.returncode == 0, again.stdout + again.stderr
     page = Path(again.stdout.splitlines()[-1])
     assert "hetero" in page.read_text()
     assert read_metrics(metrics)[: len(before)] == before
     assert len(json.loads((metrics.parent / "command.json").read_text())["commands"]) == 2
 
-    third = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    third = ef_asr(*command, cwd=tmp_path)
     assert third.returncode == 0 and "runs: 1; done: 1" in third.stdout
