@@ -204,12 +204,15 @@ def _source(data: str, data_path: str, limits: Limits) -> Corpus:
     return corpus
 
 
-def named(data: str) -> tuple[str, str]:
-    """Return ``data`` and ``data-path`` for what a user calls data: a folder, or a name."""
+def named(data: str, copy: str = "") -> tuple[str, str]:
+    """Return ``data`` and ``data-path`` for what a user calls data: a folder, or a name.
+
+    ``copy`` is where a named corpus lies on this machine; empty: nowhere.
+    """
     path = Path(data).expanduser()
     if path.is_dir() or "/" in data:
         return "audiofolder", str(path.resolve())
-    return data, ""
+    return data, copy
 
 
 def speakers(dataset: Dataset) -> list[str]:

@@ -59,8 +59,7 @@ def simulate(
         config = run_config(overrides or [], method.config)
         config |= {"rounds": rounds} if rounds is not None else {}
         if data is not None:
-            config["data"], folder_named = corpus.named(data)
-            config["data-path"] = folder_named or config["data-path"]  # a copy of a named corpus
+            config["data"], config["data-path"] = corpus.named(data, config["data-path"])
         if config["data-path"]:  # absolute: the run's processes work in a folder of their own
             config["data-path"] = str(Path(config["data-path"]).expanduser().resolve())
         settings = Settings.from_run_config(config)
@@ -102,11 +101,12 @@ def _nodes(asked: int | None, preset: int, settings: "Settings", speakers: list[
     """
     from efmodel.partition import utterances_of
     from efmodel.settings import SettingsError
-    from server_app.run import Run
+    from server_app.run_folder import RunFolder
 
     own = preset or len(set(speakers))
     try:
-        before = Run.read(Path(settings.resume)).nodes if settings.resume else None
+        about = RunFolder("", settings.resume).about() if settings.resume else {}
+        before = about.get("nodes")
         if before is not None:  # none is known of what `flwr run` started
             own = before or len(set(speakers))  # 0: a sweep's way to say one per speaker
             if asked not in (None, own):

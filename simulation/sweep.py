@@ -10,7 +10,6 @@ from typing import Any
 from efmodel.config import PRESETS, EarlyExitConfig, preset
 from efmodel.partition import capacity_of
 from efmodel.settings import Check, Settings, SettingsError
-from server_app.run import Run
 from server_app.run_folder import RunFolder, read_metrics
 from server_app.strategy import named
 from server_app.strategy.selection import selector
@@ -99,7 +98,7 @@ class PlannedRun:
         begun = folder.config.is_file()
         if begun:
             found = json.loads(folder.config.read_text(encoding="utf-8"))
-            found["nodes"] = Run.read(self.folder).nodes  # None if nothing says so
+            found["nodes"] = folder.about().get("nodes")  # None if nothing says so
             for key, value in {**self.config, "nodes": self.nodes}.items():
                 if key not in OWN and found.get(key) not in (value, None):
                     raise SettingsError(

@@ -51,8 +51,8 @@ def sweep(
     try:
         config = overridden(overrides or [])
         if data is not None:
-            config["data"], named_folder = corpus.named(data)
-            config["data-path"] = named_folder or config.get("data-path", "")
+            copy = config.get("data-path", "")
+            config["data"], config["data-path"] = corpus.named(data, copy)
         folder = output or Path("runs") / file.stem
         runs = plan(file, folder, config)
         for run in runs:

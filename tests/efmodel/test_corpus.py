@@ -72,3 +72,9 @@ def test_missing_things_are_named(tmp_path):
         corpus.load("libri", "")
     with pytest.raises(corpus.DataError, match="data-path: found nothing"):
         corpus.load("audiofolder", "")
+
+
+def test_a_folder_is_its_own_path_and_a_name_keeps_the_path_of_its_copy(tmp_path):
+    assert corpus.named(str(tmp_path), "/copy") == ("audiofolder", str(tmp_path.resolve()))
+    assert corpus.named("librispeech", "/copy") == ("librispeech", "/copy")
+    assert corpus.named("librispeech") == ("librispeech", "")
