@@ -16,8 +16,8 @@ from pathlib import Path
 from cryptography import x509
 from flwr.common.constant import SYSTEM_TIME_TOLERANCE, TIMESTAMP_TOLERANCE
 
-from client_app import memory
-from efmodel.cache_folder import cache_folder
+from client_app.cache.folder import cache_folder
+from client_app.capacity import memory
 from efmodel.settings import Settings
 
 TIMEOUT = 10.0  # seconds for the server to answer
@@ -202,15 +202,17 @@ def clock(server: Server, certificate: x509.Certificate | None) -> Finding:
 
 def data(data_path: str) -> Finding:
     """Read the data folder as a round will, from headers alone."""
-    from efmodel import census, corpus, text
     from efmodel.config import preset
+    from efmodel.speech import recordings, statistics, vocabulary
 
     try:
-        found = corpus.audiofolder(Path(data_path).expanduser())
-    except (corpus.DataError, OSError) as error:
+        found = recordings.audiofolder(Path(data_path).expanduser())
+    except (recordings.DataError, OSError) as error:
         advice = "a folder with metadata.jsonl: file_name, text, speaker (README, Your recordings)"
         return Finding("data", str(error), advice)
-    counted = census.take(found.train, text.of_preset("tiny"), preset("tiny"), to_train=True)
+    counted = statistics.take(
+        found.train, vocabulary.of_preset("tiny"), preset("tiny"), to_train=True
+    )
     seconds, skipped = sum(counted.seconds), len(counted.skipped.recordings)
     decoded_mb = seconds * 16_000 * 4 / 1e6  # float32 at 16 kHz, all of it in memory
     said = (

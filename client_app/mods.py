@@ -10,10 +10,10 @@ from flwr.clientapp.mod import LocalDpMod, fixedclipping_mod
 from flwr.clientapp.typing import ClientAppCallable
 from flwr.supercore.differential_privacy import KEY_CLIPPING_NORM
 
-from client_app import frozen_store
+from client_app.cache import frozen as frozen_cache
 from efmodel import wire
-from efmodel.frozen import FROZEN_KEY, parse
-from efmodel.payload import blueprint
+from efmodel.model.frozen import FROZEN_KEY, parse
+from efmodel.protocol import blueprint
 from efmodel.settings import Settings
 
 RESIDUAL = "residual"  # in the node's own state: what int8 rounding has not sent yet
@@ -53,7 +53,7 @@ def frozen_tensors(message: Message, context: Context, call_next: ClientAppCalla
     key, sent = next(iter(message.content.array_records.items()))
     held = ArrayRecord({name: array for name, array in sent.items() if frozen.holds(name)})
     if held:
-        frozen_store.keep(str(request[FROZEN_KEY]), held)
+        frozen_cache.keep(str(request[FROZEN_KEY]), held)
         message.content[key] = ArrayRecord({n: a for n, a in sent.items() if n not in held})
     return call_next(message, context)
 

@@ -6,11 +6,12 @@ from functools import lru_cache
 from flwr.app import Context
 from transformers import PreTrainedTokenizerBase
 
-from efmodel import corpus, text
 from efmodel.config import EarlyExitConfig
 from efmodel.partition import utterances_of
 from efmodel.settings import Settings
-from efmodel.utterances import Utterance, prepare
+from efmodel.speech import corpus, vocabulary
+from efmodel.speech.recordings import DataError, Limits
+from efmodel.speech.utterances import Utterance, prepare
 
 HELD_OUT = 0.1  # share of a node's utterances that it never trains on
 
@@ -51,7 +52,7 @@ class _Key:
         self, value: tuple[EarlyExitConfig, PreTrainedTokenizerBase], frames: tuple[object, ...]
     ) -> None:
         self.value = value
-        self._same = (frames, text.to_json(value[1]))
+        self._same = (frames, vocabulary.to_json(value[1]))
 
     def __hash__(self) -> int:
         return hash(self._same)
@@ -67,7 +68,7 @@ def _recordings(
     data: str, path: str, part: tuple[int, int] | None, settings: Settings, key: _Key
 ) -> Recordings:
     config, tokenizer = key.value
-    limits = corpus.Limits() if part is None else corpus.Limits.of(settings)
+    limits = Limits() if part is None else Limits.of(settings)
     dataset = corpus.load(data, path, limits).train
     mine = list(range(len(dataset)))
     if part is not None:
@@ -81,9 +82,7 @@ def _recordings(
     skipped.log(path or data)
     if not utterances:  # an error travels to the server: it names no file and quotes no text
         reasons = skipped.by_kind() or "no recordings"
-        raise corpus.DataError(
-            f"found no utterance to train on: {reasons}; this node's log names them"
-        )
+        raise DataError(f"found no utterance to train on: {reasons}; this node's log names them")
     random.Random(0).shuffle(utterances)
     held_out = int(len(utterances) * HELD_OUT)
     return utterances[held_out:], utterances[:held_out], len(skipped.recordings)

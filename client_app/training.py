@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW
 
-from efmodel.batching import batches
-from efmodel.loss import combine, self_distillation
-from efmodel.masking import choose_masks
-from efmodel.model import EarlyExitForCTC, EarlyExitOutput
-from efmodel.precision import autocast
+from efmodel.model.early_exit import EarlyExitForCTC, EarlyExitOutput
+from efmodel.model.loss import combine, self_distillation
+from efmodel.model.masking import choose_masks
+from efmodel.model.precision import autocast
 from efmodel.settings import Settings
-from efmodel.utterances import Inputs, Utterance, at_speed, collate
+from efmodel.speech.batches import batches
+from efmodel.speech.utterances import Inputs, Utterance, at_speed, collate
 
 MAX_GRADIENT_NORM = 1.0
 COOLDOWN = 0.3  # the last share of the run, in which the learning rate falls

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from efmodel.config import EarlyExitConfig as EarlyExitConfig
-    from efmodel.model import EarlyExitForCTC as EarlyExitForCTC
+    from efmodel.model.early_exit import EarlyExitForCTC as EarlyExitForCTC
 
 __all__ = ["EarlyExitConfig", "EarlyExitForCTC"]
 
@@ -19,7 +19,7 @@ def __getattr__(name: str) -> Any:
 
         return EarlyExitConfig
     if name == "EarlyExitForCTC":
-        from efmodel.model import EarlyExitForCTC
+        from efmodel.model.early_exit import EarlyExitForCTC
 
         return EarlyExitForCTC
     raise AttributeError(f"module 'efmodel' has no attribute {name!r}")

@@ -21,7 +21,7 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
         convolutional feature encoder on the waveform (20 ms a frame).
     layer_type : {"transformer", "wavlm", "conformer"}
         The encoder layers: wav2vec2's, WavLM's with gated relative positions, or those of
-        :mod:`efmodel.conformer`.
+        :mod:`efmodel.model.conformer`.
     conv_depthwise_kernel_size : int
         Frames that a conformer layer's convolution sees, odd.
     exit_layers : list of int

@@ -1,16 +1,31 @@
-"""What runs on the server: strategies, rounds, central evaluation, the run folder.
+"""What runs on the server: strategies, rounds, central evaluation, the run folder, results."""
 
-The app loads on first use, so that whoever wants a strategy or reads a run pays for no more.
-"""
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-from typing import Any
+if TYPE_CHECKING:
+    from flwr.serverapp import ServerApp
 
 __all__ = ["app"]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "app":
-        from server_app.server import app
+class _Package(ModuleType):
+    """The package, with Flower's entry point ``server_app:app`` as an attribute.
+
+    Reading it imports the app: whoever wants a strategy or reads a finished run does not pay for
+    Flower and torch. Importing the module ``server_app.app`` does not replace it.
+    """
+
+    @property
+    def app(self) -> "ServerApp":
+        from server_app.app import app
 
         return app
-    raise AttributeError(f"module 'server_app' has no attribute {name!r}")
+
+    @app.setter
+    def app(self, module: ModuleType) -> None:
+        """Ignore the import system, which would put the module ``server_app.app`` here."""
+
+
+sys.modules[__name__].__class__ = _Package

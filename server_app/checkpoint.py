@@ -17,7 +17,7 @@ from flwr.common import NDArray, log
 from safetensors import safe_open
 from safetensors.numpy import load, save
 
-from efmodel import whole_file
+from efmodel import atomic_file
 from server_app.strategy.node import Node
 
 
@@ -62,9 +62,9 @@ class Checkpoints:
         }
         data = save(tensors, metadata={"about": json.dumps(about)})
         path = self.folder / f"round-{checkpoint.round:05d}.safetensors"
-        whole_file.write(path, data)
+        atomic_file.write(path, data)
         digest = f"{hashlib.sha256(data).hexdigest()}  {path.name}\n"
-        whole_file.write(path.with_suffix(".sha256"), digest.encode())
+        atomic_file.write(path.with_suffix(".sha256"), digest.encode())
         self._prune()
 
     def latest(self) -> Checkpoint | None:
@@ -95,7 +95,7 @@ class Checkpoints:
             if path != best:
                 path.with_suffix(".sha256").unlink(missing_ok=True)
                 path.unlink()
-        for abandoned in self.folder.glob(f"*{whole_file.PART}"):  # by a run that was killed
+        for abandoned in self.folder.glob(f"*{atomic_file.PART}"):  # by a run that was killed
             abandoned.unlink()
 
 

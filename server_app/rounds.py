@@ -13,10 +13,10 @@ from flwr.serverapp.strategy import Strategy
 
 from efmodel.evaluation import ExitScore
 from efmodel.settings import Settings
-from server_app import status
+from server_app import prometheus
 from server_app.checkpoint import Checkpoint, Checkpoints
-from server_app.exchange import Traffic, exchange
 from server_app.run_folder import RunFolder, line
+from server_app.strategy.exchange import Traffic, exchange
 from server_app.strategy.round_report import RoundReport
 
 Evaluate = Callable[[ArrayRecord], list[ExitScore]]
@@ -54,7 +54,7 @@ class Rounds:
             arrays = new_arrays or arrays
             failed = 0 if new_arrays else failed + 1
             self.folder.write_round(record)
-            status.write(self.folder, self.settings.rounds)
+            prometheus.write(self.folder, self.settings.rounds)
             self._checkpoint(server_round, arrays, record["wer"])
             log(INFO, "%s", line(record, self.settings.rounds))
             if failed == self.settings.max_failed_rounds:

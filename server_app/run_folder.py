@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from efmodel import whole_file
+from efmodel import atomic_file
 
 # The last line that a server app logs, whatever becomes of the processes around it.
 FINISHED, FAILED = "run finished: ", "run failed: "
@@ -120,7 +120,7 @@ class RunFolder:
 
     def write_command(self, about: Mapping[str, Any]) -> None:
         """Write down how the run is, or will be, started."""
-        whole_file.write(self.command, (json.dumps(about, indent=2) + "\n").encode())
+        atomic_file.write(self.command, (json.dumps(about, indent=2) + "\n").encode())
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write down the whole run config."""

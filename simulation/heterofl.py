@@ -19,8 +19,8 @@ from flwr.common import NDArray, log
 from flwr.serverapp import Grid
 
 from efmodel.config import EarlyExitConfig
-from efmodel.model import EarlyExitForCTC
-from efmodel.payload import CAPACITY_KEY, CONFIG_KEY
+from efmodel.model.early_exit import EarlyExitForCTC
+from efmodel.protocol import CAPACITY_KEY, CONFIG_KEY
 from server_app.strategy import PartialFedAvg
 from server_app.strategy.arrays import packed, view
 from server_app.strategy.partial_mean import PartialMean

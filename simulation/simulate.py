@@ -46,14 +46,14 @@ def simulate(
     overrides: Override = None,
 ) -> None:
     """Train across many simulated clients. The last line is the run folder."""
-    from efmodel import corpus
     from efmodel.settings import Settings, SettingsError
+    from efmodel.speech import corpus, recordings
     from server_app.run_folder import RunFolder
-    from simulation import presets
+    from simulation import methods
     from simulation.run_config import run_config
 
     try:
-        method = presets.load(preset) if preset else presets.Preset("", {})
+        method = methods.load(preset) if preset else methods.Preset("", {})
         if len(method.parts) > 1:
             raise SettingsError(f"preset: {preset} is {len(method.parts)} runs, wanted in a sweep")
         config = run_config(overrides or [], method.config)
@@ -63,13 +63,13 @@ def simulate(
         if config["data-path"]:  # absolute: the run's processes work in a folder of their own
             config["data-path"] = str(Path(config["data-path"]).expanduser().resolve())
         settings = Settings.from_run_config(config)
-        limits = corpus.Limits.of(settings)
+        limits = recordings.Limits.of(settings)
         speech = corpus.load(settings.data, settings.data_path, limits).train
         nodes = _nodes(nodes, method.nodes, settings, speech["speaker"][:])
         named = str(output or settings.output)
         named = named or str(Path("runs") / time.strftime("%Y%m%d-%H%M%S"))
         folder = RunFolder(named, settings.resume)
-    except (SettingsError, corpus.DataError, FileExistsError, FileNotFoundError) as error:
+    except (SettingsError, recordings.DataError, FileExistsError, FileNotFoundError) as error:
         typer.secho(str(error), fg="red", err=True)
         raise typer.Exit(2) from None
     config["output"] = str(folder.path)
@@ -182,7 +182,7 @@ def _watch(run: subprocess.Popen[bytes], folder: Any, rounds: int, said: Callabl
     Flower ends a simulation only when the last client has: one that hangs would keep it for ever.
     """
     from server_app.run_folder import FAILED, FINISHED, read_metrics
-    from simulation.live import LiveView
+    from simulation.progress import LiveView
 
     ended = 0.0
     with LiveView(rounds, read_metrics(folder.metrics)) as view:

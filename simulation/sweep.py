@@ -11,10 +11,10 @@ from efmodel.config import PRESETS, EarlyExitConfig, preset
 from efmodel.partition import capacity_of
 from efmodel.settings import Check, Settings, SettingsError
 from server_app.run_folder import RunFolder, read_metrics
-from server_app.strategy import named
+from server_app.strategy import registry
 from server_app.strategy.selection import selector
-from simulation import presets
-from simulation.presets import Preset
+from simulation import methods
+from simulation.methods import Preset
 from simulation.run_config import Config, defaults
 
 # Keys of the run config that a sweep sets itself, and what from.
@@ -25,13 +25,13 @@ OWN = {
 }
 # What a sweep's file may hold.
 FILE = {
-    "methods": presets.list_of(str, "names of presets"),
-    "seeds": presets.list_of(int, "whole numbers"),
-    "nodes": presets.COUNT,
-    "config": presets.TABLE,
-    "grid": presets.TABLE,
+    "methods": methods.list_of(str, "names of presets"),
+    "seeds": methods.list_of(int, "whole numbers"),
+    "nodes": methods.COUNT,
+    "config": methods.TABLE,
+    "grid": methods.TABLE,
     "method": Check(
-        lambda value: isinstance(value, dict) and all(map(presets.TABLE.holds, value.values())),
+        lambda value: isinstance(value, dict) and all(map(methods.TABLE.holds, value.values())),
         "tables [method.NAME]",
     ),
 }
@@ -131,26 +131,26 @@ def plan(file: Path, output: Path, overrides: Mapping[str, Any]) -> list[Planned
     SettingsError
         Naming the file and what is wrong with it.
     """
-    table = presets.in_order(
+    table = methods.in_order(
         {"methods": [], "seeds": [0], "nodes": 0, "config": {}, "grid": {}, "method": {}}
-        | presets.read(file),
+        | methods.read(file),
         FILE,
         file,
     )
-    methods = [_method(name, table["method"], file) for name in table["methods"]]
-    if unused := table["method"].keys() - {method.name for method in methods}:
+    chosen = [_method(name, table["method"], file) for name in table["methods"]]
+    if unused := table["method"].keys() - {method.name for method in chosen}:
         raise SettingsError(f"{file}: found [method.{min(unused)}], which is none of its methods")
-    set_by = {method.name: method.keys for method in methods} | {"[grid]": table["grid"].keys()}
+    set_by = {method.name: method.keys for method in chosen} | {"[grid]": table["grid"].keys()}
     _refuse_own(set_by | {"[config]": table["config"], "--set": overrides}, file)
     _refuse_partial(overrides, set_by, file)
 
     known = defaults()
-    base = known | presets.checked(table["config"], known, file)
-    base |= presets.checked(overrides, known, "--set")
+    base = known | methods.checked(table["config"], known, file)
+    base |= methods.checked(overrides, known, "--set")
     runs: dict[Path, PlannedRun] = {}
     for seed, options in itertools.product(table["seeds"], _combinations(table["grid"], file)):
-        changed = presets.checked(options, known, file)
-        for method in methods:
+        changed = methods.checked(options, known, file)
+        for method in chosen:
             for part, config in enumerate(_configs(method, base, changed, seed)):
                 _check(config, method, file)
                 number = None if len(method.parts) == 1 else part
@@ -164,7 +164,7 @@ def plan(file: Path, output: Path, overrides: Mapping[str, Any]) -> list[Planned
 
 def _method(name: str, tables: Mapping[str, Config], file: Path) -> Preset:
     try:
-        method = presets.load(name)
+        method = methods.load(name)
     except SettingsError as error:
         raise SettingsError(f"{file}: {error}") from None
     return method.changed(tables.get(name, {}), f"{file}: [method.{name}]")
@@ -203,7 +203,7 @@ def _check(config: Config, method: Preset, file: Path) -> None:
     try:
         settings = Settings.from_run_config(config)
         selector(settings.select)
-        named.find(settings.strategy)
+        registry.find(settings.strategy)
         if exits := _num_exits(settings.model):
             capacity_of(settings.capacities, 0, 1, exits)
             if method.exits not in (0, exits):

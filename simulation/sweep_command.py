@@ -44,7 +44,7 @@ def sweep(
 
     The last line is the page that compares the runs.
     """
-    from efmodel import corpus
+    from efmodel.speech import corpus
     from simulation.run_config import overridden
     from simulation.sweep import plan
 
@@ -64,7 +64,7 @@ def sweep(
     failed = Queue(runs, _shares(cores, jobs or len(cores))).work()
     done = [run.folder for run in runs if run.is_done()]
     if done:
-        from server_app.comparison_page import write_comparison  # hours later than all the others
+        from server_app.results.page import write_comparison  # hours later than all the others
 
         try:
             print(write_comparison(done, folder))

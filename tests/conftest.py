@@ -8,7 +8,8 @@ import pytest
 import soundfile
 import torch
 
-from efmodel import EarlyExitConfig, EarlyExitForCTC, text
+from efmodel import EarlyExitConfig, EarlyExitForCTC
+from efmodel.speech import vocabulary
 
 
 def small_config(**changes) -> EarlyExitConfig:
@@ -21,7 +22,7 @@ def small_config(**changes) -> EarlyExitConfig:
         exit_layers=[1, 2, 4],
         num_conv_pos_embeddings=16,
         num_conv_pos_embedding_groups=4,
-        vocab_size=len(text.CHARACTERS),
+        vocab_size=len(vocabulary.CHARACTERS),
         pad_token_id=0,
     )
     sizes |= {"conv_dim": [24] * 7} if changes.get("frontend") == "waveform" else {}
@@ -37,7 +38,7 @@ def disk(tmp_path, monkeypatch):
 
 @pytest.fixture
 def tokenizer():
-    return text.tokenizer_from(text.CHARACTERS)
+    return vocabulary.tokenizer_from(vocabulary.CHARACTERS)
 
 
 @pytest.fixture

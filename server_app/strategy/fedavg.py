@@ -20,14 +20,21 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
 from efmodel import wire
-from efmodel.frozen import FROZEN_KEY, digest
-from efmodel.payload import CAPACITY_ERROR, CAPACITY_KEY
-from server_app.exchange import tensor_bytes
-from server_app.strategy import exit_metrics, norm_bound, validation
+from efmodel.model.frozen import FROZEN_KEY, digest
+from efmodel.protocol import CAPACITY_ERROR, CAPACITY_KEY
+from server_app.strategy import clipping, exit_metrics
 from server_app.strategy.arrays import packed, view
+from server_app.strategy.cohort import Nodes, sample
+from server_app.strategy.exchange import tensor_bytes
 from server_app.strategy.node import Node
-from server_app.strategy.nodes import Nodes, sample
 from server_app.strategy.partial_mean import PartialMean
+from server_app.strategy.reply import (
+    BadReplyError,
+    checked_arrays,
+    checked_scales,
+    error_reason,
+    only_record,
+)
 from server_app.strategy.round_report import Contribution, RoundReport
 from server_app.strategy.selection import selector
 from server_app.strategy.weighting import WEIGHTINGS, examples_of, weight_of
@@ -98,7 +105,7 @@ class PartialFedAvg(FedAvg):
         self.seed = seed
         self.over_sample = over_sample
         self.wire_dtype = wire_dtype
-        self.max_update_norm = norm_bound.parse(max_update_norm)
+        self.max_update_norm = clipping.parse(max_update_norm)
         self.dp_noise_multiplier = dp_noise_multiplier
         if dp_noise_multiplier and not (self.max_update_norm > 0 and weighting == "uniform"):
             raise ValueError(
@@ -212,9 +219,9 @@ class PartialFedAvg(FedAvg):
             node = self._sender(reply)
             try:
                 if node.name in self.report.accepted:
-                    raise validation.BadReplyError("found a second reply of the same node")
+                    raise BadReplyError("found a second reply of the same node")
                 metrics, depth = fold.add(reply, node.capacity, prefixes.get(node.capacity))
-            except validation.BadReplyError as error:
+            except BadReplyError as error:
                 self._leave_out(server_round, node.name, str(error))
                 self._holding.pop(node.id, None)  # it may have lost what it was sent
                 if CAPACITY_ERROR in str(error):
@@ -319,7 +326,7 @@ class _Fold:
         self.strategy = strategy
         self.current = current
         self.mean = strategy.running_mean(current)
-        self.spool = norm_bound.Spool() if math.isnan(strategy.max_update_norm) else None
+        self.spool = clipping.Spool() if math.isnan(strategy.max_update_norm) else None
 
     def add(
         self, reply: Message, capacity: int, sent: ArrayRecord | None
@@ -334,27 +341,27 @@ class _Fold:
             Naming what is wrong.
         """
         if reply.has_error():
-            raise validation.BadReplyError(validation.error_reason(reply))
+            raise BadReplyError(error_reason(reply))
         if sent is None:
-            raise validation.BadReplyError("found a reply to no message of this round")
+            raise BadReplyError("found a reply to no message of this round")
         strategy, records = self.strategy, reply.content
-        metrics = validation.only_record(records.metric_records.values(), MetricRecord)
+        metrics = only_record(records.metric_records.values(), MetricRecord)
         examples = examples_of(metrics, strategy.weighted_by_key)
         weight = weight_of(strategy.weighting, metrics, examples, capacity)
-        record = validation.only_record(records.array_records.values(), ArrayRecord)
-        arrays = validation.checked_arrays(record, sent, strategy.wire_dtype)
+        record = only_record(records.array_records.values(), ArrayRecord)
+        arrays = checked_arrays(record, sent, strategy.wire_dtype)
         depth = strategy.depth(arrays, capacity)
         scales = None
         if strategy.wire_dtype != "float32":
-            scales = validation.checked_scales(records.config_records.values(), arrays, sent)
+            scales = checked_scales(records.config_records.values(), arrays, sent)
         if not strategy.max_update_norm:
             self.mean.add(arrays, weight, scales=scales)
             return metrics, depth
-        norm, size = norm_bound.update_norm(arrays, self.current, scales)
+        norm, size = clipping.update_norm(arrays, self.current, scales)
         if self.spool is not None:
             self.spool.put(arrays, weight, scales, norm, size)
         else:
-            factor = norm_bound.shrinking(norm, strategy.max_update_norm)
+            factor = clipping.shrinking(norm, strategy.max_update_norm)
             self.mean.add(arrays, weight, factor, scales)
         return metrics, depth
 

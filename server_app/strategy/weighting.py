@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from flwr.app import MetricRecord
 
-from server_app.strategy.validation import BadReplyError, mean_of, number
+from server_app.strategy.reply import BadReplyError, mean_of, number
 
 MOST_EXAMPLES = 10_000_000  # no device holds more utterances; whoever says so would own the mean
 

@@ -12,16 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from simulation.bench import (
-    aggregate,
-    conformer,
-    device,
-    frozen,
-    scale,
-    simulate,
-    traffic,
-    train,
-)
+from simulation.bench import aggregate, conformer, device, frozen, scale, simulate, traffic, train
 from simulation.bench.figure import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {

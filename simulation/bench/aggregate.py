@@ -19,7 +19,7 @@ from rich.progress import track
 
 from server_app.strategy import PartialFedAvg
 from simulation.bench.figure import Figure
-from simulation.local_grid import LocalGrid
+from simulation.in_process_grid import LocalGrid
 
 EXITS, LAYERS = 6, 12
 LAYER_SHAPES = [(2048, 256)] * 4 + [(512, 256)] * 3 + [(256,)] * 8  # 2.5 M values

@@ -14,7 +14,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from efmodel.config import preset
-from efmodel.model import EarlyExitEncoder, EarlyExitForCTC
+from efmodel.model.early_exit import EarlyExitEncoder, EarlyExitForCTC
 from simulation.bench.figure import Figure
 
 THREADS = 2

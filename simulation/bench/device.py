@@ -2,10 +2,10 @@
 
 from rich.progress import track
 
-from client_app.measuring import Budget, measure_exit
-from efmodel import text
+from client_app.capacity.measuring import Budget, measure_exit
 from efmodel.config import preset
 from efmodel.settings import Settings
+from efmodel.speech import vocabulary
 from simulation.bench.figure import Figure
 
 # Preset, exit, and what is frozen: what one would put on the smallest devices.
@@ -22,7 +22,7 @@ def run() -> list[Figure]:
     cases = [(*client, seconds) for client in CLIENTS for seconds in LONGEST]
     figures: list[Figure] = []
     for name, exit, freeze, seconds in track(cases, "device", transient=True):
-        spelled = text.of_preset(name)
+        spelled = vocabulary.of_preset(name)
         config = preset(name, vocab_size=len(spelled), pad_token_id=spelled.pad_token_id)
         settings = Settings(max_seconds=seconds, batch_seconds=seconds, freeze=freeze)
         cost = measure_exit(config.to_json_string(), settings, exit, Budget(1e6))

@@ -11,13 +11,13 @@ from pathlib import Path
 import torch
 from rich.progress import track
 
+from client_app.cache.features import FeatureCache, FrozenFeatures
 from client_app.training import train
 from efmodel.config import SAMPLE_RATE, preset
-from efmodel.feature_cache import FeatureCache, FrozenFeatures
-from efmodel.frozen import FRONTEND, parse
-from efmodel.model import EarlyExitForCTC
+from efmodel.model.early_exit import EarlyExitForCTC
+from efmodel.model.frozen import FRONTEND, parse
 from efmodel.settings import Settings
-from efmodel.utterances import Utterance
+from efmodel.speech.utterances import Utterance
 from simulation.bench.figure import Figure
 
 UTTERANCES, SECONDS = 8, 5

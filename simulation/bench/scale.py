@@ -12,7 +12,7 @@ from pathlib import Path
 
 import soundfile
 
-from efmodel import corpus
+from efmodel.speech import corpus
 from simulation.bench.federation import Federation, simulated
 from simulation.bench.figure import Figure
 

@@ -10,17 +10,17 @@ from flwr.clientapp import ClientApp
 from rich.progress import track
 
 from client_app.mods import wire_format
-from efmodel import text
 from efmodel.config import preset
-from efmodel.frozen import parse
-from efmodel.model import EarlyExitForCTC
-from efmodel.payload import CAPACITY_KEY
+from efmodel.model.early_exit import EarlyExitForCTC
+from efmodel.model.frozen import parse
+from efmodel.protocol import CAPACITY_KEY
 from efmodel.settings import Settings
+from efmodel.speech import vocabulary
 from efmodel.wire import WIRE_DTYPES
-from server_app.exchange import Traffic, exchange
-from server_app.strategy.named import build
+from server_app.strategy.exchange import Traffic, exchange
+from server_app.strategy.registry import build
 from simulation.bench.figure import Figure
-from simulation.local_grid import LocalGrid
+from simulation.in_process_grid import LocalGrid
 
 PRESETS = ("tiny", "paper")
 CASES = [(wire_dtype, "") for wire_dtype in WIRE_DTYPES] + [("float32", "frontend")]
@@ -30,7 +30,7 @@ SECONDS = 600.0  # for a round; it takes a moment
 
 def model_of(name: str) -> EarlyExitForCTC:
     """Return the preset's model, as a run would start from it."""
-    spelled = text.of_preset(name)
+    spelled = vocabulary.of_preset(name)
     sizes = preset(name, vocab_size=len(spelled), pad_token_id=spelled.pad_token_id)
     return EarlyExitForCTC(sizes)
 

@@ -18,9 +18,10 @@ from rich.progress import track
 from torch.optim import AdamW
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
-from efmodel import EarlyExitForCTC, text
+from efmodel import EarlyExitForCTC
 from efmodel.config import SAMPLE_RATE, EarlyExitConfig, preset
-from efmodel.waveform import normalise
+from efmodel.model.waveform import normalise
+from efmodel.speech import vocabulary
 from simulation.bench.figure import Figure
 
 MODELS = ("tiny", "paper", "wav2vec2-base")
@@ -41,7 +42,7 @@ def batch(utterances: int) -> dict[str, torch.Tensor]:
 
 def stepper(name: str, exit: int) -> Callable[[], None]:
     """Return a training step of the preset cut at that exit."""
-    tokenizer = text.of_preset(name)
+    tokenizer = vocabulary.of_preset(name)
     torch.manual_seed(0)
     config = preset(name, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
     model = EarlyExitForCTC(config.cut(exit)).train()
@@ -92,7 +93,7 @@ def against_transformers() -> list[float]:
     torch.manual_seed(0)
     sizes: dict[str, Any] = {
         "num_hidden_layers": 2,
-        "vocab_size": len(text.CHARACTERS),
+        "vocab_size": len(vocabulary.CHARACTERS),
         "pad_token_id": 0,
     }
     reference = Wav2Vec2ForCTC(Wav2Vec2Config(**sizes, layerdrop=0.0, mask_time_prob=0.0)).eval()

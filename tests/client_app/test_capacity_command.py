@@ -3,8 +3,9 @@
 import typer
 from typer.testing import CliRunner
 
-from client_app.capacity_command import capacity
-from efmodel import EarlyExitForCTC, text
+from client_app.commands import capacity
+from efmodel import EarlyExitForCTC
+from efmodel.speech import vocabulary
 from tests.conftest import small_config
 
 
@@ -22,7 +23,7 @@ def rows(stdout: str) -> list[list[str]]:
 def test_the_table_of_a_saved_model(tmp_path):
     model = EarlyExitForCTC(small_config(num_hidden_layers=2, exit_layers=[1, 2]))
     model.save_pretrained(tmp_path / "model")
-    text.tokenizer_from(text.CHARACTERS).save_pretrained(tmp_path / "model")
+    vocabulary.tokenizer_from(vocabulary.CHARACTERS).save_pretrained(tmp_path / "model")
     done = ef_asr_capacity("--model", tmp_path, "--memory-mb", 9000, "--max-seconds", 2)
     assert done.exit_code == 0, done.stderr
     first, second = rows(done.stdout)

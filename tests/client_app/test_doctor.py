@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from typer.testing import CliRunner
 
-from client_app import doctor, memory
-from client_app.doctor_command import doctor as command
+from client_app import doctor
+from client_app.capacity import memory
+from client_app.commands import doctor as command
 from tests.conftest import write_folder
 
 DAY = timedelta(days=1)

@@ -3,8 +3,8 @@
 from flwr.app import Context, RecordDict
 
 from client_app.recordings import recordings
-from efmodel import text
 from efmodel.settings import Settings
+from efmodel.speech import text, vocabulary
 from tests.conftest import small_config, write_folder
 
 
@@ -14,10 +14,10 @@ def test_speech_is_read_once_for_each_spelling(tmp_path):
 
     def read(tokenizer):
         # Each round's message makes a tokenizer of its own.
-        arrived = text.from_json(text.to_json(tokenizer))
+        arrived = vocabulary.from_json(vocabulary.to_json(tokenizer))
         return recordings(node, Settings(), small_config(), arrived)
 
-    characters, pieces = text.of_preset("tiny"), text.of_preset("paper")
+    characters, pieces = vocabulary.of_preset("tiny"), vocabulary.of_preset("paper")
     by_character = read(characters)
     assert read(characters) is by_character
     by_piece = read(pieces)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import soundfile
 
-from efmodel import corpus
+from efmodel.speech import corpus
 
 FSDD = Path(__file__).parents[3] / "shared" / "speech" / "fsdd" / "train"
 

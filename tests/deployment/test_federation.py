@@ -9,8 +9,8 @@ from flwr.app import Context, Message, RecordDict
 import client_app
 from efmodel import EarlyExitForCTC
 from efmodel.settings import Settings
-from server_app.server import federate
-from simulation.local_grid import LocalGrid
+from server_app.app import federate
+from simulation.in_process_grid import LocalGrid
 from tests.deployment.deployment import Deployment
 from tests.deployment.relay import Relay
 from tests.deployment.speech import device_folders

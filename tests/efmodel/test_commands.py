@@ -5,8 +5,9 @@ import soundfile
 import torch
 from typer.testing import CliRunner
 
-from efmodel import EarlyExitForCTC, text
+from efmodel import EarlyExitForCTC
 from efmodel.cli import build
+from efmodel.speech import vocabulary
 from tests.conftest import small_config, tone, write_folder
 
 
@@ -15,12 +16,12 @@ def folder(tmp_path_factory):
     """A model that says "a" at exit 1, "b" at exit 2 and "c" at exit 3, whatever it hears."""
     model = EarlyExitForCTC(small_config())
     for exit, letter in enumerate("abc", start=1):
-        bias = torch.full((len(text.CHARACTERS),), -100.0)
-        bias[text.CHARACTERS[letter]] = 100.0
+        bias = torch.full((len(vocabulary.CHARACTERS),), -100.0)
+        bias[vocabulary.CHARACTERS[letter]] = 100.0
         model.exits[str(exit)].projection.bias.data = bias
     path = tmp_path_factory.mktemp("run") / "model"
     model.save_pretrained(path)
-    text.tokenizer_from(text.CHARACTERS).save_pretrained(path)
+    vocabulary.tokenizer_from(vocabulary.CHARACTERS).save_pretrained(path)
     return path
 
 

@@ -3,7 +3,7 @@
 import typer
 from typer.testing import CliRunner
 
-from efmodel.data_command import data
+from efmodel.commands import data
 from tests.conftest import write_folder
 
 

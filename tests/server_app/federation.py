@@ -7,7 +7,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import Strategy
 
-from simulation.local_grid import LocalGrid
+from simulation.in_process_grid import LocalGrid
 
 OWNERS = {"front": 0, "one": 1, "two": 2, "three": 3}
 SHAPE = (2, 3)

@@ -13,14 +13,14 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from efmodel.settings import Settings, SettingsError
+from server_app.app import resumed
 from server_app.checkpoint import Checkpoint, Checkpoints
-from server_app.participation import participations
+from server_app.results.participation import participations
 from server_app.rounds import Rounds
 from server_app.run_folder import RunFolder, read_metrics
-from server_app.server import resumed
-from server_app.strategy.named import STRATEGIES, build
 from server_app.strategy.node import Node
-from simulation.local_grid import LocalGrid
+from server_app.strategy.registry import STRATEGIES, build
+from simulation.in_process_grid import LocalGrid
 from tests.server_app.federation import OWNERS, drifting, tensors
 
 CAPACITIES = {1: 1, 2: 2, 3: 3, 4: 2, 5: 1}

@@ -9,7 +9,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 
 from efmodel import EarlyExitForCTC
 from server_app.strategy import PartialFedAvg
-from simulation.local_grid import LocalGrid
+from simulation.in_process_grid import LocalGrid
 from tests.conftest import small_config
 
 LR = 0.05

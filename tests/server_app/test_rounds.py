@@ -9,12 +9,12 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from efmodel.evaluation import ExitScore
 from efmodel.settings import Settings
 from server_app.checkpoint import Checkpoints
-from server_app.exchange import Traffic, exchange
-from server_app.plot import plot_error_rates
+from server_app.results.plots import plot_error_rates
 from server_app.rounds import Rounds, RunFailedError
 from server_app.run_folder import RunFolder, line, read_metrics
 from server_app.strategy import PartialFedAvg
-from simulation.local_grid import LocalGrid
+from server_app.strategy.exchange import Traffic, exchange
+from simulation.in_process_grid import LocalGrid
 
 OWNERS = {"front": 0, "one": 1, "two": 2}
 SCORE = ExitScore(loss=1.0, word_errors=1, words=4, character_errors=3, characters=10)

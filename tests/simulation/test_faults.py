@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from efmodel import EarlyExitForCTC
+from efmodel.model.loading import starting_model
 from efmodel.settings import Settings
 from server_app.run_folder import read_metrics
-from server_app.starting_model import starting_model
 from simulation.superlink import LocalSuperLink, run_id_in
 from tests.app_with import app_with
 from tests.simulation import faulty

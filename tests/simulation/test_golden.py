@@ -12,9 +12,9 @@ import pytest
 from flwr.app import Context, Message, RecordDict
 
 from client_app import app
+from server_app.app import federate
 from server_app.run_folder import read_metrics
-from server_app.server import federate
-from simulation.local_grid import LocalGrid
+from simulation.in_process_grid import LocalGrid
 from simulation.run_config import defaults
 
 GOLDEN = Path(__file__).with_name("golden.json")

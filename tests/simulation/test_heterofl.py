@@ -11,24 +11,17 @@ from hypothesis import strategies as st
 
 from client_app import app
 from efmodel import EarlyExitForCTC
-from efmodel.compute import multiply_adds
 from efmodel.config import preset
-from efmodel.payload import CONFIG_KEY, blueprint, describe
+from efmodel.protocol import CONFIG_KEY, blueprint, describe
 from efmodel.settings import Settings, SettingsError
+from server_app.app import federate
+from server_app.results.compute import multiply_adds
+from server_app.results.versions import versions
 from server_app.run_folder import read_metrics
-from server_app.server import federate
 from server_app.strategy import PartialFedAvg
-from server_app.strategy.named import build
-from server_app.versions import versions
-from simulation.heterofl import (
-    HeteroFL,
-    SliceMean,
-    narrow,
-    num_parameters,
-    part,
-    widths,
-)
-from simulation.local_grid import LocalGrid
+from server_app.strategy.registry import build
+from simulation.heterofl import HeteroFL, SliceMean, narrow, num_parameters, part, widths
+from simulation.in_process_grid import LocalGrid
 from simulation.run_config import defaults
 from tests.conftest import small_config
 from tests.server_app.federation import drifting

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from efmodel import EarlyExitForCTC, corpus
+from efmodel import EarlyExitForCTC
+from efmodel.speech import corpus, recordings
 from server_app.run_folder import read_metrics
 from simulation.superlink import LocalSuperLink, app_folder, run_id_in
 from tests.conftest import write_folder
@@ -26,7 +27,7 @@ def speech(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("speech")
     for half, voices in (("train", 4), ("test", 1)):
         dataset = getattr(sample, half)
-        chosen = corpus.speakers(dataset)[:voices]
+        chosen = recordings.speakers(dataset)[:voices]
         (root / half).mkdir()
         with (root / half / "metadata.jsonl").open("w") as metadata:
             for speaker in chosen:

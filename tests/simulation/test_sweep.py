@@ -10,13 +10,13 @@ import pytest
 
 from efmodel.settings import SettingsError
 from server_app.run_folder import read_metrics
-from simulation import presets
+from simulation import methods
 from simulation.sweep import plan
 from tests.conftest import small_config
-from tests.server_app.test_comparison import write_run
+from tests.server_app.results.test_comparison import write_run
 from tests.simulation.command import ef_asr, processes, start
 
-SHIPPED = sorted((Path(presets.__file__).parent / "sweeps").glob("*.toml"))
+SHIPPED = sorted((Path(methods.__file__).parent / "sweeps").glob("*.toml"))
 METHODS = 'methods = ["hetero", "separate", "centralised"]'
 SWEEP = f"""
 {METHODS}
@@ -43,9 +43,9 @@ def written(folder: Path, text: str = SWEEP) -> Path:
 
 def test_every_preset_is_in_order_and_has_one_home():
     assert {"centralised", "full", "hetero", "skewed", "exclusive", "smallest", "separate", "local",
-            "naive", "distill", "heterofl", "paper"} <= set(presets.names())  # fmt: skip
-    for name in presets.names():
-        assert presets.load(name).name == name
+            "naive", "distill", "heterofl", "paper"} <= set(methods.names())  # fmt: skip
+    for name in methods.names():
+        assert methods.load(name).name == name
 
 
 def test_a_sweep_is_every_method_with_every_option_and_seed(tmp_path):
@@ -70,7 +70,7 @@ def test_a_sweep_is_every_method_with_every_option_and_seed(tmp_path):
 def test_shipped_sweeps_give_every_method_as_many_client_updates(file, tmp_path):
     small = file.stem == "fsdd-small"  # which has six exits, and fewer methods
     runs = plan(file, tmp_path, {"model": "small" if small else "tiny"})
-    assert small or {run.method for run in runs} == set(presets.names())
+    assert small or {run.method for run in runs} == set(methods.names())
     clients = max(run.nodes for run in runs)
     updates = Counter()
     for run in runs:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from efmodel.frozen import parse
+from efmodel.model.frozen import parse
 from simulation.bench.traffic import PER_EXIT, model_of, run, second_round
 
 HEADER = 128  # bytes before a tensor's values in numpy's .npy format, which Flower sends

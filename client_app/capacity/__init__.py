@@ -1,0 +1,1 @@
+"""How deep a model this node can train."""

@@ -1,0 +1,108 @@
+"""A training step on noise, as long as the longest batch that this node may be given.
+
+``python -m client_app.capacity.trial_step`` reads from standard input what to train, and prints
+its findings as lines of JSON, so that what is known is not lost if the process is killed.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from flwr.app import ArrayRecord
+
+from client_app.cache.features import FrozenFeatures
+from client_app.capacity.memory import is_out_of_memory
+from client_app.training import train
+from efmodel.config import SAMPLE_RATE, EarlyExitConfig
+from efmodel.model.early_exit import EarlyExitForCTC
+from efmodel.model.frozen import NOTHING, parse
+from efmodel.settings import Settings
+from efmodel.speech.utterances import Utterance, collate
+
+LABELS_A_SECOND = 15  # characters of brisk English
+
+
+def longest_batch(settings: Settings, config: EarlyExitConfig) -> list[Utterance]:
+    """Return noise of the longest recordings that the run config lets through, slowed down."""
+    utterances = int(settings.batch_seconds // settings.max_seconds)
+    utterances = max(1, min(utterances, settings.batch_utterances))
+    samples = int(settings.max_seconds / (1 - settings.speed_perturbation) * SAMPLE_RATE)
+    # CTC wants a blank between equal labels: half the frames are always enough.
+    count = min(int(LABELS_A_SECOND * settings.max_seconds), config.num_frames(samples) // 2)
+    spoken = [label for label in range(config.vocab_size) if label != config.pad_token_id]
+    labels = [spoken[i % len(spoken)] for i in range(count)]
+    torch.manual_seed(0)
+    return [Utterance(str(i), torch.randn(samples), "", labels) for i in range(utterances)]
+
+
+def step(config: EarlyExitConfig, settings: Settings, exit: int) -> float:
+    """Train the model cut at ``exit`` for two steps; return the second's seconds a second of audio.
+
+    In the second the optimizer has its state, and what is done only once is done. The model is
+    held a second and a third time, as a message and its reply hold it.
+    """
+    model = EarlyExitForCTC(config.cut(exit))
+    print(json.dumps({"parameters": sum(p.numel() for p in model.parameters())}), flush=True)
+    message = ArrayRecord(model.state_dict())
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    frozen = parse(settings.freeze, settings.train, config.num_hidden_layers)
+    frozen.keep(model)
+    inputs = collate if frozen.depth == NOTHING else FrozenFeatures(model, frozen.depth, None)
+    utterances = longest_batch(settings, config)
+    began = 0.0
+
+    def timed(batch: Iterable[Utterance]) -> dict[str, Any]:
+        nonlocal began
+        began = time.perf_counter()
+        return inputs(batch)
+
+    # Lengths are at their longest already.
+    twice = {"local_epochs": 2, "speed_perturbation": 0.0}
+    train(model, utterances, Settings(**{**vars(settings), **twice}), 1, 0, inputs=timed)
+    taken = time.perf_counter() - began
+    reply = ArrayRecord(model.state_dict())
+    assert len(reply) == len(message)
+    return taken / sum(utterance.seconds for utterance in utterances)
+
+
+def peak_mb() -> float:
+    """Return the most memory that this process had.
+
+    Linux hands ``ru_maxrss`` on from the process that started this one; VmHWM is its own. An
+    integrated GPU (Jetson) takes from the same memory what no process is charged for.
+    """
+    shared = 0
+    if torch.cuda.is_available() and torch.cuda.get_device_properties(0).is_integrated:
+        shared = torch.cuda.max_memory_reserved()
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return (int(line.split()[1]) * 1024 + shared) / 1e6
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + shared) / 1e6
+
+
+def main() -> None:
+    """Measure what standard input asks for."""
+    with suppress(OSError):  # if the machine runs out of memory, this process is the one to go
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    job = json.load(sys.stdin)
+    config = EarlyExitConfig.from_dict(json.loads(job["config"]))
+    try:
+        found: dict[str, float | str] = {
+            "seconds": step(config, Settings(**job["settings"]), job["exit"])
+        }
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        found = {"obstacle": f"out of memory: {error}".splitlines()[0][:200]}
+    print(json.dumps({**found, "peak_mb": peak_mb()}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

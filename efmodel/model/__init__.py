@@ -1,0 +1,1 @@
+"""The early-exit model; nothing is imported here, to keep light programs light."""

@@ -1,0 +1,111 @@
+"""The mel front end: waveform -> 80 log-mel bands -> frames of 40 ms.
+
+Features never travel without their lengths, and what lies behind an utterance's own end is set to
+zero before every operation that looks sideways, so that padding never changes a result.
+"""
+
+from functools import lru_cache
+
+import torch
+import torchaudio
+from torch import Tensor, nn
+
+from efmodel.config import HOP, SAMPLE_RATE, EarlyExitConfig
+from efmodel.model.frames import frame_mask
+from efmodel.model.precision import autocast
+
+N_FFT = 512
+WINDOW = 400  # samples: 25 ms at 16 kHz
+FLOOR = 1e-6  # added to the mel energies before the logarithm
+SILENT = 0.1  # added to a band's deviation: speech has 1 to 3; bands above 4 kHz of an 8 kHz
+# recording have next to none, and must not be blown up to noise
+
+
+@lru_cache(maxsize=4)
+def _constants(num_mel_bins: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Window and filter bank. They are no buffers: a constant need not travel to every client."""
+    filters = torchaudio.functional.melscale_fbanks(
+        N_FFT // 2 + 1, 0.0, SAMPLE_RATE / 2, num_mel_bins, SAMPLE_RATE
+    )
+    return torch.hann_window(WINDOW, device=device), filters.to(device)
+
+
+@torch.no_grad()
+def log_mel(samples: Tensor, lengths: Tensor, num_mel_bins: int) -> tuple[Tensor, Tensor]:
+    """Return each utterance's log-mel bands, normalised over its own frames.
+
+    Parameters
+    ----------
+    samples : Tensor
+        ``[batch, samples]``, zero behind each utterance's end.
+    lengths : Tensor
+        ``[batch]``, samples of each utterance.
+    num_mel_bins : int
+        Number of mel bands.
+
+    Returns
+    -------
+    tuple of Tensor
+        Features ``[batch, mel frames, num_mel_bins]`` with zero mean and unit variance per band
+        and utterance, and their lengths ``[batch]``.
+    """
+    window, filters = _constants(num_mel_bins, samples.device)
+    power = torchaudio.functional.spectrogram(
+        samples.float(), pad=0, window=window, n_fft=N_FFT, hop_length=HOP, win_length=WINDOW,
+        power=2.0, normalized=False, center=True, pad_mode="constant",
+    )  # [batch, frequencies, mel frames]  # fmt: skip
+    features = torch.log(power.transpose(1, 2) @ filters + FLOOR)
+    lengths = lengths // HOP + 1
+    mask = frame_mask(lengths, features.shape[1])[:, :, None]
+    count = lengths[:, None, None].float()
+    mean = (features * mask).sum(1, keepdim=True) / count
+    centred = (features - mean) * mask
+    deviation = (centred.square().sum(1, keepdim=True) / count).sqrt()
+    return centred / (deviation + SILENT), lengths
+
+
+def mask_bands_and_frames(features: Tensor, config: EarlyExitConfig) -> Tensor:
+    """SpecAugment (arXiv 1904.08779): two spans of bands and two of frames become the mean, zero.
+
+    ``features`` is ``[batch, mel frames, num_mel_bins]``; each utterance has spans of its own, of
+    random width up to ``config.mask_mel_bins`` bands and ``config.mask_mel_frames`` frames.
+    """
+    stacked = features[:, None]  # (B, T, F) -> (B, 1, T, F)
+    for _ in range(2):
+        for axis, width in ((3, config.mask_mel_bins), (2, config.mask_mel_frames)):
+            if width:
+                stacked = torchaudio.functional.mask_along_axis_iid(stacked, width, 0.0, axis)
+    return stacked[:, 0]
+
+
+class MelFeatureExtractor(nn.Module):
+    """Log-mel bands and two convolutions of stride 2: a frame every 40 ms."""
+
+    def __init__(self, config: EarlyExitConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.strides = config.conv_stride
+        sizes = [config.num_mel_bins, *config.conv_dim]
+        self.conv_layers = nn.ModuleList(
+            nn.Conv1d(sizes[i], sizes[i + 1], kernel, stride, padding=kernel // 2)
+            for i, (kernel, stride) in enumerate(
+                zip(config.conv_kernel, config.conv_stride, strict=True)
+            )
+        )
+
+    def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features ``[batch, frames, conv_dim]`` and their lengths ``[batch]``.
+
+        ``samples`` is ``[batch, samples]``, zero behind each utterance's end, ``lengths`` its
+        samples ``[batch]``.
+        """
+        with autocast(samples.device, "float32"):  # quiet bands would drown in rounding
+            features, lengths = log_mel(samples, lengths, self.config.num_mel_bins)
+        if self.training:
+            features = mask_bands_and_frames(features, self.config)
+        hidden = features.transpose(1, 2)  # (B, T, F) -> (B, F, T)
+        for conv, stride in zip(self.conv_layers, self.strides, strict=True):
+            hidden = nn.functional.gelu(conv(hidden))
+            lengths = (lengths - 1) // stride + 1
+            hidden = hidden * frame_mask(lengths, hidden.shape[2])[:, None, :]
+        return hidden.transpose(1, 2), lengths  # (B, C, T) -> (B, T, C)

@@ -1,0 +1,70 @@
+"""From transcripts to labels, and from logits back to words."""
+
+import unicodedata
+from collections import Counter
+
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from efmodel.speech.vocabulary import boundary
+
+_APOSTROPHES = dict.fromkeys(map(ord, "\u2019\u2018\u02bc\u0060\u00b4"), "'")
+_SPACES = dict.fromkeys(map(ord, "-\u2010\u2011\u2012\u2013\u2014_/"), " ")
+
+
+def normalise(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[str, Counter[str]]:
+    """Return ``text`` in the tokenizer's characters, and the characters that had to be dropped.
+
+    Lower case, or upper where the vocabulary has no lower; one kind of apostrophe, hyphens as
+    spaces, accents taken off where the vocabulary has only the bare letter.
+    """
+    tokens = tokenizer.get_vocab()
+    vocabulary = {token for token in tokens if len(token) == 1} - {boundary(tokenizer)}
+    fold = str.lower if any(map(str.islower, vocabulary)) else str.upper
+    text = fold(unicodedata.normalize("NFC", text)).translate(_APOSTROPHES).translate(_SPACES)
+    kept: list[str] = []
+    dropped: Counter[str] = Counter()
+    for character in text:
+        bare = unicodedata.normalize("NFD", character)[0]
+        if character.isspace():
+            kept.append(" ")
+        elif character in vocabulary:
+            kept.append(character)
+        elif bare in vocabulary:
+            kept.append(bare)
+        else:
+            dropped[character] += 1
+    return " ".join("".join(kept).split()), dropped
+
+
+def encode(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the labels of a normalised text."""
+    labels: list[int] = tokenizer(text).input_ids
+    return labels
+
+
+def min_frames(labels: list[int]) -> int:
+    """Return the frames that CTC needs: one a label, and a blank between equal neighbours."""
+    return len(labels) + sum(a == b for a, b in zip(labels, labels[1:], strict=False))
+
+
+def spell(labels: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the words of labels, each one said once; blanks and other special tokens go."""
+    mark = boundary(tokenizer)
+    special = set(tokenizer.all_special_tokens) - {mark}
+    tokens = [t for t in tokenizer.convert_ids_to_tokens(labels) if t not in special]
+    return " ".join("".join(tokens).replace(mark, " ").split())
+
+
+def decode_greedily(
+    logits: Tensor, lengths: Tensor, tokenizer: PreTrainedTokenizerBase
+) -> list[str]:
+    """Return the words of each utterance: best label per frame, repeats and blanks removed.
+
+    ``logits`` is ``[batch, frames, vocab]``, ``lengths`` each utterance's own frames ``[batch]``.
+    """
+    best = logits.argmax(-1)
+    return [
+        spell(ids[:length].unique_consecutive().tolist(), tokenizer)
+        for ids, length in zip(best, lengths, strict=True)
+    ]

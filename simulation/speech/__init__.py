@@ -1,0 +1,1 @@
+"""The synthetic sample, and the programs that make synthetic speech."""

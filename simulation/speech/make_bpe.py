@@ -1,0 +1,65 @@
+"""Make ``efmodel/bpe256.json``: 256 pieces of English words, learned by byte-pair encoding.
+
+    python -m simulation.speech.make_bpe [--output PATH]
+
+It learns from two Debian packages. The King James Bible (bible-kjv-text, public domain) gives
+running text, so that frequent words become pieces of their own; the words of american-english
+(wamerican: SCOWL, free to use for any purpose) once each give today's endings and beginnings.
+"""
+
+import re
+import subprocess
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from string import ascii_lowercase
+from typing import Annotated
+
+import typer
+from tokenizers import Tokenizer
+from tokenizers.decoders import Metaspace as MetaspaceDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import Metaspace
+from tokenizers.trainers import BpeTrainer
+
+from efmodel.speech import vocabulary
+
+SIZE = 256  # tokens, the blank among them
+WORD_LIST = Path("/usr/share/dict/american-english")
+BIBLE = ["bible", "-f", "Genesis1:1-Revelation22:21"]  # a verse a line, its place before it
+
+
+def words(line: str) -> str:
+    """Return a line's words in lower case, spelled with a-z and the apostrophe."""
+    letters = unicodedata.normalize("NFD", line).lower()
+    bare = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return " ".join(re.findall("[a-z']+", bare))
+
+
+def lines() -> Iterator[str]:
+    """Yield what is learned from."""
+    bible = subprocess.run(BIBLE, check=True, capture_output=True, text=True).stdout
+    for verse in bible.splitlines():
+        yield words(verse.partition(" ")[2])
+    for word in sorted(WORD_LIST.read_text(encoding="utf-8").splitlines()):
+        yield words(word)
+
+
+def main(output: Annotated[Path, typer.Option()] = vocabulary.BPE256) -> None:
+    """Learn the pieces and write them."""
+    tokenizer = Tokenizer(BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Metaspace(vocabulary.METASPACE)
+    tokenizer.decoder = MetaspaceDecoder(vocabulary.METASPACE)
+    trainer = BpeTrainer(
+        vocab_size=SIZE,
+        special_tokens=["<pad>", "<unk>"],  # the blank is 0
+        initial_alphabet=[vocabulary.METASPACE, "'", *ascii_lowercase],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(lines(), trainer)
+    tokenizer.save(str(output), pretty=False)
+    print(f"{output}: {tokenizer.get_vocab_size()} tokens")
+
+
+if __name__ == "__main__":
+    typer.run(main)

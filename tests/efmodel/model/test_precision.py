@@ -1,0 +1,78 @@
+"""bfloat16 and checkpointed layers, on every kind of model."""
+
+import pytest
+import torch
+
+from efmodel import EarlyExitForCTC
+from efmodel.model.precision import autocast
+from tests.conftest import small_config
+from tests.efmodel.model.test_early_exit import KINDS
+
+LABELS = torch.tensor([[3, 4, 5], [7, 8, 9]])
+
+
+@pytest.fixture(params=KINDS.values(), ids=KINDS.keys())
+def model(request) -> EarlyExitForCTC:
+    torch.manual_seed(1)
+    return EarlyExitForCTC(small_config(**request.param))
+
+
+def gradients(model: EarlyExitForCTC, samples: torch.Tensor, precision: str = "float32"):
+    torch.manual_seed(2)  # dropout and masks
+    model.zero_grad()
+    with autocast(model.device, precision):
+        output = model(samples, labels=LABELS)
+    output.loss.backward()
+    return output, {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+def test_bfloat16_is_close_and_its_logits_and_losses_are_float32(model):
+    samples = torch.randn(2, 16_000)
+    exact, _ = gradients(model.eval(), samples)
+    rough, grads = gradients(model.eval(), samples, "bfloat16")
+    assert all(torch.isfinite(grad).all() for grad in grads.values())
+    assert rough.losses.dtype == torch.float32
+    torch.testing.assert_close(rough.losses, exact.losses, rtol=0.02, atol=0.0)
+    assert not torch.equal(rough.losses, exact.losses)
+    for ours, theirs in zip(rough.logits, exact.logits, strict=True):
+        assert ours.dtype == torch.float32
+        assert (ours - theirs).abs().mean() < 0.03
+
+
+@torch.no_grad()
+def test_padding_never_changes_a_result_in_bfloat16(model):
+    model.eval()
+    samples = torch.randn(2, 16_000)
+    mask = torch.ones(2, 16_000, dtype=torch.long)
+    mask[1, 9_000:] = 0
+    with autocast(model.device, "bfloat16"):
+        batch, alone = model(samples, mask), model(samples[1:, :9_000])
+    for ours, theirs in zip(batch.logits, alone.logits, strict=True):
+        assert (ours[1, : alone.lengths[0]] - theirs[0]).abs().mean() < 0.01
+
+
+def test_gradient_checkpointing_gives_the_same_gradients(model):
+    samples = torch.randn(2, 16_000)
+    _, kept = gradients(model.train(), samples)  # with dropout: the same is drawn again
+    calls = []
+    model.gradient_checkpointing_enable()
+    model.encoder.layers[0].attention.register_forward_hook(lambda *_: calls.append(1))
+    _, again = gradients(model, samples)
+    assert len(calls) == 2  # forward, and again in the backward pass
+    for name, gradient in kept.items():
+        torch.testing.assert_close(again[name], gradient, atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+def test_compiled_layers_give_the_same_gradients_and_names():
+    torch.manual_seed(1)
+    model = EarlyExitForCTC(small_config()).eval()
+    names = list(model.state_dict())
+    samples = torch.randn(2, 16_000)
+    _, plain = gradients(model, samples)
+    for layer in model.encoder.layers:
+        layer.compile(dynamic=True)
+    _, compiled = gradients(model, samples)
+    assert list(model.state_dict()) == names
+    for name, gradient in plain.items():
+        torch.testing.assert_close(compiled[name], gradient, atol=1e-4, rtol=0)

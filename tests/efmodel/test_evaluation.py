@@ -1,0 +1,42 @@
+"""WER and CER against an independent edit distance."""
+
+import socket
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from efmodel.evaluation import CharacterErrorRate, WordErrorRate
+
+
+def distance(a, b) -> int:
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        row, last = [i], row
+        for j, y in enumerate(b, 1):
+            row.append(min(last[j] + 1, row[-1] + 1, last[j - 1] + (x != y)))
+    return row[-1]
+
+
+words = st.lists(st.sampled_from(["one", "two", "six"]), min_size=1, max_size=5).map(" ".join)
+pairs = st.lists(st.tuples(words, st.one_of(words, st.just(""))), min_size=1, max_size=4)
+
+
+@given(pairs)
+def test_error_rates_are_edits_over_reference_units(examples):
+    references, predictions = zip(*examples, strict=True)
+    wer = WordErrorRate().compute(predictions=predictions, references=references)
+    cer = CharacterErrorRate().compute(predictions=predictions, references=references)
+    edits = sum(distance(r.split(), p.split()) for r, p in examples)
+    assert wer["errors"] == edits and wer["words"] == sum(len(r.split()) for r in references)
+    assert wer["wer"] == pytest.approx(edits / wer["words"])
+    assert cer["errors"] == sum(distance(r, p) for r, p in examples)
+    assert cer["characters"] == sum(map(len, references))
+
+
+def test_no_network_is_touched(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a metric asked for the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    assert WordErrorRate().compute(predictions=["a"], references=["a b"])["wer"] == 0.5

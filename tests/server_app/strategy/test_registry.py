@@ -1,0 +1,71 @@
+"""From the run config to a strategy."""
+
+import pytest
+from flwr.serverapp.strategy import FedAvg, FedProx
+
+from efmodel.settings import Settings, SettingsError
+from server_app import strategy as ours
+from server_app.strategy.registry import build, find
+from tests.server_app.federation import OWNERS
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("partial-fedavg", ours.PartialFedAvg), ("partial-fedavgm", ours.PartialFedAvgM),
+        ("partial-fedadam", ours.PartialFedAdam), ("partial-fedyogi", ours.PartialFedYogi),
+        ("partial-fedadagrad", ours.PartialFedAdagrad),
+        ("flwr.serverapp.strategy:FedAvg", FedAvg),
+    ],
+)  # fmt: skip
+def test_a_strategy_by_name(name, kind):
+    assert type(build(Settings(strategy=name), OWNERS)) is kind
+
+
+def test_keys_reach_the_strategy_that_knows_them():
+    settings = Settings(
+        strategy="partial-fedadam", eta=0.5, beta_1=0.1, tau=0.2, coverage="cohort", min_nodes=7,
+        weighting="depth", wire_dtype="int8", max_update_norm="3", round_timeout=5.0, seed=3,
+    )  # fmt: skip
+    adam = build(settings, OWNERS)
+    assert (adam.eta, adam.beta_1, adam.tau, adam.seed) == (0.5, 0.1, 0.2, 3)
+    assert (adam.coverage, adam.weighting, adam.wire_dtype) == ("cohort", "depth", "int8")
+    assert (adam.max_update_norm, adam.min_available_nodes) == (3.0, 7)
+    momentum = build(Settings(strategy="partial-fedavgm", server_momentum=0.3), OWNERS)
+    assert momentum.server_momentum == 0.3
+    prox = build(Settings(strategy="flwr.serverapp.strategy:FedProx", proximal_mu=0.4), OWNERS)
+    assert isinstance(prox, FedProx) and prox.proximal_mu == 0.4 and prox.min_train_nodes == 6
+
+
+def test_options_reach_a_strategy_of_ones_own():
+    name = "flwr.serverapp.strategy:FedTrimmedAvg"
+    settings = Settings(strategy=name, strategy_options="beta=0.3 weighted_by_key=num")
+    made = build(settings, OWNERS)
+    assert made.beta == 0.3 and made.weighted_by_key == "num"
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("fedavg", "found 'fedavg', wanted one of partial-fedavg, .* or module:Class"),
+        ("no_such_module:A", "does not load: No module named"),
+        ("flwr.serverapp.strategy:Nothing", "does not load"),
+        ("json:JSONDecoder", "wanted a subclass of flwr's Strategy"),
+    ],
+)
+def test_what_is_no_strategy_is_named(name, complaint):
+    with pytest.raises(SettingsError, match=complaint):
+        find(name)
+
+
+@pytest.mark.parametrize("text", ["alpha", "=3", "al-pha=3"])
+def test_options_that_cannot_be_read_are_named(text):
+    with pytest.raises(SettingsError, match="strategy-options: found"):
+        build(Settings(strategy_options=text), OWNERS)
+
+
+def test_options_that_the_strategy_does_not_take_are_named():
+    with pytest.raises(SettingsError, match="partial-fedavg: .*alpha"):
+        build(Settings(strategy_options="alpha=3"), OWNERS)
+    with pytest.raises(SettingsError, match="max-update-norm: found 'lots'"):
+        build(Settings(max_update_norm="lots"), OWNERS)
