@@ -4,7 +4,7 @@ Each message may find a new process on a device: what only training needs (torch
 imported when there is something to train.
 """
 
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from client_app.capacity import store
@@ -17,7 +17,15 @@ from client_app.capacity.own import (
     name_of,
     own_budgets,
 )
-from efmodel.protocol import CAPACITY_KEY, CONFIG_KEY, VERSION_KEY, installed_version
+from efmodel.protocol import (
+    CAPACITY,
+    MODEL_CONFIG,
+    NAME,
+    PROTOCOL,
+    PROTOCOL_KEY,
+    TAG,
+    Refusal,
+)
 from efmodel.settings import Settings
 
 SLACK = 1.5  # a round also reads, decodes and tests: what it may take beside its training steps
@@ -28,31 +36,29 @@ app = ClientApp()
 @app.query()
 def query(message: Message, context: Context) -> Message:
     """Answer the server's first question: how deep can this node train, and what is its name."""
-    demand_same_version(message.content["config"])
+    request = message.content["config"]
+    if request[PROTOCOL_KEY] != PROTOCOL:
+        reason = (
+            f"protocol: found {request[PROTOCOL_KEY]} on the server, wanted {PROTOCOL} as on this "
+            "node: install the same version of ef-asr on both, and start the SuperNode again"
+        )
+        return refused(message, Refusal.PROTOCOL, reason)
     settings = Settings.from_run_config(context.run_config)
-    model_config = str(message.content["config"][CONFIG_KEY])
-    answer = ConfigRecord({CAPACITY_KEY: capacity(context, settings, model_config)})
+    try:
+        own = capacity(context, settings, str(request[MODEL_CONFIG]))
+    except CapacityError as error:
+        return refused(message, Refusal.CAPACITY, str(error))
+    answer = ConfigRecord({PROTOCOL_KEY: PROTOCOL, CAPACITY: own})
     node = context.node_config
-    answer.update({key: str(node[key]) for key in ("name", "tag") if key in node})
+    answer.update({key: str(node[key]) for key in (NAME, TAG) if key in node})
     if "partition-id" in node:
-        answer["name"] = f"partition {node['partition-id']}"
+        answer[NAME] = f"partition {node['partition-id']}"
     return Message(RecordDict({"config": answer}), reply_to=message)
 
 
-def demand_same_version(request: ConfigRecord) -> None:
-    """Make sure that this node's environment was made for the app that the server sends.
-
-    Raises
-    ------
-    RuntimeError
-        If both environments hold ef-asr, and not the same version.
-    """
-    own, wanted = installed_version(), str(request.get(VERSION_KEY, ""))
-    if own and wanted and own != wanted:
-        raise RuntimeError(
-            f"ef-asr: found {own} installed on this node, wanted {wanted} as on the server: "
-            "install that, and start the SuperNode again"
-        )
+def refused(message: Message, code: Refusal, reason: str) -> Message:
+    """Return the error reply of a node that cannot do what it was asked for."""
+    return Message(Error(code=int(code), reason=reason), reply_to=message)
 
 
 @app.train()
@@ -64,12 +70,12 @@ def train(message: Message, context: Context) -> Message:
         return client_round.app(message, context)
     settings = own_budgets(context.node_config, Settings.from_run_config(context.run_config))
     request = next(iter(message.content.config_records.values()))
-    model_config = str(request[CONFIG_KEY])
+    model_config = str(request[MODEL_CONFIG])
     node = (context, settings, model_config)
     own = capacity(
         *node
     )  # takes in a mark that the last round left, before this one leaves its own
-    asked = int(request.get(CAPACITY_KEY, own))
+    asked = int(request.get(CAPACITY, own))
     try:
         with store.training(name_of(*node)):
             reply = client_round.app(message, context)
@@ -77,9 +83,10 @@ def train(message: Message, context: Context) -> Message:
         if not is_out_of_memory(error):
             raise
         why = f"exit {asked} ran out of memory in a round"
-        raise CapacityError(f"capacity: now {fall_back(*node, asked, why)}, {why}") from error
+        lowered = f"capacity: now {fall_back(*node, asked, why)}, {why}"
+        return refused(message, Refusal.CAPACITY, lowered)
     if why := too_slow(reply, settings):
-        reply.content["metrics"][CAPACITY_KEY] = fall_back(*node, asked, why)
+        reply.content["metrics"][CAPACITY] = fall_back(*node, asked, why)
     return reply
 
 

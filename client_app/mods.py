@@ -11,9 +11,9 @@ from flwr.clientapp.typing import ClientAppCallable
 from flwr.supercore.differential_privacy import KEY_CLIPPING_NORM
 
 from client_app.cache import frozen as frozen_cache
-from efmodel import wire
-from efmodel.model.frozen import FROZEN_KEY, parse
-from efmodel.protocol import blueprint
+from efmodel import protocol, wire
+from efmodel.model.frozen import parse
+from efmodel.protocol import FROZEN_SET, read_model
 from efmodel.settings import Settings
 
 RESIDUAL = "residual"  # in the node's own state: what int8 rounding has not sent yet
@@ -35,7 +35,7 @@ def wire_format(message: Message, context: Context, call_next: ClientAppCallable
     residual = {name: array.numpy() for name, array in left.items()}
     arrays, scales, residual = wire.encode(trained, start, kind, residual)
     reply.content[key] = arrays
-    reply.content[wire.SCALES_KEY] = ConfigRecord(dict(scales))
+    reply.content[protocol.SCALES] = ConfigRecord(dict(scales))
     if residual:
         kept = {name: Array(array) for name, array in residual.items()}
         context.state[RESIDUAL] = ArrayRecord(kept)
@@ -45,15 +45,15 @@ def wire_format(message: Message, context: Context, call_next: ClientAppCallable
 def frozen_tensors(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
     """Keep the frozen tensors of a message on disk; what goes on is what will be sent back."""
     request = next(iter(message.content.config_records.values()), ConfigRecord())
-    if message.metadata.message_type != MessageType.TRAIN or FROZEN_KEY not in request:
+    if message.metadata.message_type != MessageType.TRAIN or FROZEN_SET not in request:
         return call_next(message, context)
     settings = Settings.from_run_config(context.run_config)
-    config, _ = blueprint(request)
+    config, _ = read_model(request)
     frozen = parse(settings.freeze, settings.train, config.num_hidden_layers)
     key, sent = next(iter(message.content.array_records.items()))
     held = ArrayRecord({name: array for name, array in sent.items() if frozen.holds(name)})
     if held:
-        frozen_cache.keep(str(request[FROZEN_KEY]), held)
+        frozen_cache.keep(str(request[FROZEN_SET]), held)
         message.content[key] = ArrayRecord({n: a for n, a in sent.items() if n not in held})
     return call_next(message, context)
 
@@ -76,4 +76,4 @@ def _wire_dtype(message: Message) -> str:
     if message.metadata.message_type != MessageType.TRAIN:
         return "float32"
     record = next(iter(message.content.config_records.values()), ConfigRecord())
-    return str(record.get(wire.DTYPE_KEY, "float32"))
+    return str(record.get(protocol.WIRE_DTYPE, "float32"))

@@ -25,9 +25,9 @@ from client_app.training import train
 from efmodel.config import EarlyExitConfig
 from efmodel.evaluation import score
 from efmodel.model.early_exit import EarlyExitForCTC
-from efmodel.model.frozen import FROZEN_KEY, NOTHING, Frozen, parse
+from efmodel.model.frozen import NOTHING, Frozen, parse
 from efmodel.model.precision import autocast
-from efmodel.protocol import CONFIG_KEY, blueprint
+from efmodel.protocol import FROZEN_SET, MODEL_CONFIG, read_model
 from efmodel.settings import Settings
 from efmodel.speech.utterances import Inputs, collate
 
@@ -40,13 +40,13 @@ def train_round(message: Message, context: Context) -> Message:
     began = time.monotonic()
     settings = Settings.from_run_config(context.run_config)
     request = message.content["config"]
-    config, tokenizer = blueprint(request)
+    config, tokenizer = read_model(request)
     train_on, held_out, skipped = recordings(context, settings, config, tokenizer)
 
     model = EarlyExitForCTC(config.cut(_asked_capacity(request, context, settings, config)))
     tensors = message.content["arrays"].to_torch_state_dict()
-    if FROZEN_KEY in request:
-        tensors |= frozen_cache.load(str(request[FROZEN_KEY]))
+    if FROZEN_SET in request:
+        tensors |= frozen_cache.load(str(request[FROZEN_SET]))
     model.load_state_dict(tensors)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     frozen = parse(settings.freeze, settings.train, config.num_hidden_layers)
@@ -89,7 +89,7 @@ def _inputs(
     cache = None
     if settings.cache:
         depth = min(frozen.depth, model.config.num_hidden_layers)
-        folder = cache_folder() / "features" / f"{request[FROZEN_KEY]}-{depth}"
+        folder = cache_folder() / "features" / f"{request[FROZEN_SET]}-{depth}"
         cache = FeatureCache(folder, settings.cache_mb * 1_000_000)
     return FrozenFeatures(model, frozen.depth, cache)
 
@@ -107,7 +107,7 @@ def _asked_capacity(
     asked = int(request.get("capacity", config.num_exits))
     if asked == 1:  # every node can; a model of another shape may have no other exit
         return asked
-    own = capacity(context, settings, str(request[CONFIG_KEY]))
+    own = capacity(context, settings, str(request[MODEL_CONFIG]))
     if asked > own:
         raise ValueError(
             f"capacity: found a message that wants {asked}, this node can train {own}; "

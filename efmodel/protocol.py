@@ -1,7 +1,12 @@
-"""What a message says about the model, so that a device needs no model folder of its own."""
+"""The messages between server and nodes: every key, every metric, and their version.
+
+A query and a training request hold one ``CONFIG`` record; a training request and its reply also
+hold one ``ARRAYS`` record. A reply reports ``METRICS``. A node that cannot do what it was asked
+for answers with an error whose code is a :class:`Refusal`.
+"""
 
 import json
-from importlib.metadata import PackageNotFoundError, version
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from flwr.app import ConfigRecord
@@ -11,41 +16,74 @@ if TYPE_CHECKING:  # a query is answered without torch and transformers, seconds
 
     from efmodel.config import EarlyExitConfig
 
-VERSION_KEY = "ef-asr"
-CONFIG_KEY = "model-config"
-TOKENIZER_KEY = "tokenizer"
-CAPACITY_KEY = "capacity"  # in a query's answer, a train message, and a reply that changes it
-CAPACITY_ERROR = "capacity: "  # in the words of a node that can train less than it was asked for
+# Both sides compare it in the query. Raise it when a message changes so that an older node, or an
+# older server, would misread it.
+PROTOCOL = 2
+
+# Names of a message's records.
+ARRAYS = "arrays"
+CONFIG = "config"
+METRICS = "metrics"
+SCALES = "scales"  # {tensor name: scale} of a reply in float16 or int8, see efmodel.wire
+
+# Keys of a request's CONFIG record.
+PROTOCOL_KEY = "protocol"
+MODEL_CONFIG = "model-config"  # the whole model's EarlyExitConfig, as JSON
+TOKENIZER = "tokenizer"  # the tokenizer, as JSON
+SERVER_ROUND = "server-round"  # Flower's own name
+CAPACITY = "capacity"  # also in a query's answer, and in the metrics of a reply that lowers it
+WIRE_DTYPE = "wire-dtype"
+FROZEN_SET = "frozen"  # the name under which a node keeps the frozen tensors on its disk
+PROXIMAL_MU = "proximal-mu"  # sent by Flower's FedProx
+
+# Further keys of a query's answer.
+NAME = "name"
+TAG = "tag"
+
+# Metrics of a training reply. The lists have one number per exit, shallow to deep.
+NUM_EXAMPLES = "num-examples"  # utterances trained on; Flower's own name
+SECONDS = "seconds"  # of audio trained on, each utterance once
+SKIPPED = "skipped"  # recordings left out
+TRAIN_LOSS = "train-loss"  # list
+WALL_SECONDS = "wall-seconds"
+PEAK_MEMORY = "peak-memory"  # bytes
+LOSS = "loss"  # list; of the model received, on the client's held-out speech, like those below
+WORD_ERRORS = "word-errors"  # list
+CHARACTER_ERRORS = "character-errors"  # list
+WORDS = "words"
+CHARACTERS = "characters"
+# Rates that the server makes of the error counts.
+WER = "wer"
+CER = "cer"
 
 
-def describe(config: "EarlyExitConfig", tokenizer: "PreTrainedTokenizerBase") -> ConfigRecord:
-    """Return the model's sizes, its tokenizer and our version: every message's config."""
+class Refusal(IntEnum):
+    """Why a node refuses a request: the code of its error reply. Flower's own codes are small."""
+
+    PROTOCOL = 1001  # the node speaks another version of this protocol
+    CAPACITY = 1002  # the node can train less than the request asks for
+
+
+def describe_model(config: "EarlyExitConfig", tokenizer: "PreTrainedTokenizerBase") -> ConfigRecord:
+    """Return the model description that every request carries.
+
+    A device needs no model folder of its own.
+    """
     from efmodel.speech import vocabulary
 
     return ConfigRecord(
         {
-            VERSION_KEY: installed_version(),
-            CONFIG_KEY: config.to_json_string(),
-            TOKENIZER_KEY: vocabulary.to_json(tokenizer),
+            PROTOCOL_KEY: PROTOCOL,
+            MODEL_CONFIG: config.to_json_string(),
+            TOKENIZER: vocabulary.to_json(tokenizer),
         }
     )
 
 
-def installed_version() -> str:
-    """Return the version of ef-asr in this environment, or nothing: it may hold just what it needs.
-
-    The app itself comes with each run; what it imports beside itself does not.
-    """
-    try:
-        return version("ef-asr")
-    except PackageNotFoundError:
-        return ""
-
-
-def blueprint(record: ConfigRecord) -> "tuple[EarlyExitConfig, PreTrainedTokenizerBase]":
-    """Return the whole model's configuration and the tokenizer that a message describes."""
+def read_model(request: ConfigRecord) -> "tuple[EarlyExitConfig, PreTrainedTokenizerBase]":
+    """Return the whole model's configuration and the tokenizer that a request describes."""
     from efmodel.config import EarlyExitConfig
     from efmodel.speech import vocabulary
 
-    config = EarlyExitConfig.from_dict(json.loads(str(record[CONFIG_KEY])))
-    return config, vocabulary.from_json(str(record[TOKENIZER_KEY]))
+    config = EarlyExitConfig.from_dict(json.loads(str(request[MODEL_CONFIG])))
+    return config, vocabulary.from_json(str(request[TOKENIZER]))

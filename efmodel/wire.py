@@ -12,8 +12,6 @@ from flwr.app import Array, ArrayRecord
 from flwr.common import NDArray
 
 WIRE_DTYPES = ("float32", "float16", "int8")
-DTYPE_KEY = "wire-dtype"  # in a message's config
-SCALES_KEY = "scales"  # a reply's ConfigRecord: {tensor name: scale}
 _LARGEST = {"float16": 1.0, "int8": 127.0}  # what the largest change of a tensor becomes
 _HALF = np.finfo(np.float16)
 

@@ -16,7 +16,7 @@ from efmodel.model.frozen import parse
 from efmodel.model.loading import starting_model
 from efmodel.model.lora import merged
 from efmodel.model.precision import autocast
-from efmodel.protocol import describe
+from efmodel.protocol import describe_model
 from efmodel.settings import Settings, SettingsError
 from efmodel.speech import corpus, recordings
 from efmodel.speech.utterances import Utterance, prepare
@@ -74,7 +74,7 @@ def federate(grid: Grid, context: Context) -> RunFolder:
             return [exit for each in scores for exit in each]
 
     strategy.summary()
-    request = describe(model.config, tokenizer)
+    request = describe_model(model.config, tokenizer)
     if not isinstance(strategy, PartialFedAvg):
         demand_full_depth(grid, request, model.config.num_exits, settings)
     rounds = Rounds(

@@ -20,7 +20,7 @@ from flwr.serverapp import Grid
 
 from efmodel.config import EarlyExitConfig
 from efmodel.model.early_exit import EarlyExitForCTC
-from efmodel.protocol import CAPACITY_KEY, CONFIG_KEY
+from efmodel.protocol import CAPACITY, MODEL_CONFIG
 from server_app.strategy import PartialFedAvg
 from server_app.strategy.arrays import packed, view
 from server_app.strategy.partial_mean import PartialMean
@@ -82,7 +82,7 @@ class HeteroFL(PartialFedAvg):
     ) -> Iterable[Message]:
         """Choose the widths, once, and send each client its slices."""
         if not self.widths:
-            self._choose(EarlyExitConfig.from_dict(json.loads(str(config[CONFIG_KEY]))))
+            self._choose(EarlyExitConfig.from_dict(json.loads(str(config[MODEL_CONFIG]))))
         return super().configure_train(server_round, arrays, config, grid)
 
     def _choose(self, config: EarlyExitConfig) -> None:
@@ -114,9 +114,9 @@ class HeteroFL(PartialFedAvg):
         self, server_round: int, capacity: int, holds: bool, config: ConfigRecord
     ) -> RecordDict:
         """Return the message: the narrow model is described as the one that there is."""
-        config = ConfigRecord({**config, CONFIG_KEY: self.widths[capacity - 1].to_json_string()})
+        config = ConfigRecord({**config, MODEL_CONFIG: self.widths[capacity - 1].to_json_string()})
         content = super().content(server_round, capacity, holds, config)
-        content.config_records[self.configrecord_key][CAPACITY_KEY] = 1  # it has one exit
+        content.config_records[self.configrecord_key][CAPACITY] = 1  # it has one exit
         return content
 
     def running_mean(self, current: Mapping[str, NDArray]) -> PartialMean:

@@ -19,7 +19,6 @@ from flwr.app import Array
 from torch import Tensor, nn
 
 NOTHING, FRONTEND = -1, 0  # depths below layer 1
-FROZEN_KEY = "frozen"  # in a message's config: under what name a node keeps the frozen tensors
 
 _LAYER = re.compile(r"^encoder\.layers\.(\d+)\.")
 

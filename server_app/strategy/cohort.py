@@ -10,6 +10,7 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.common import log
 from flwr.serverapp import Grid
 
+from efmodel.protocol import PROTOCOL, PROTOCOL_KEY
 from server_app.strategy.exchange import Traffic, exchange
 from server_app.strategy.node import Node
 from server_app.strategy.reply import error_reason
@@ -120,6 +121,11 @@ class Nodes:
         if reply.has_error():
             raise ValueError(error_reason(reply))
         record = reply.content.config_records.get("config", ConfigRecord())
+        if record.get(PROTOCOL_KEY, PROTOCOL) != PROTOCOL:  # a client of one's own may send none
+            raise ValueError(
+                f"protocol: found {record[PROTOCOL_KEY]!r} on the node, wanted {PROTOCOL} as on "
+                "the server: install the same version of ef-asr on both"
+            )
         capacity = record.get("capacity")
         if type(capacity) is not int or not 1 <= capacity <= self.num_exits:
             raise ValueError(f"capacity: found {capacity!r}, wanted 1 to {self.num_exits}")

@@ -19,9 +19,9 @@ from flwr.common import NDArray, log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
-from efmodel import wire
-from efmodel.model.frozen import FROZEN_KEY, digest
-from efmodel.protocol import CAPACITY_ERROR, CAPACITY_KEY
+from efmodel import protocol, wire
+from efmodel.model.frozen import digest
+from efmodel.protocol import CAPACITY, FROZEN_SET, Refusal
 from server_app.strategy import clipping, exit_metrics
 from server_app.strategy.arrays import packed, view
 from server_app.strategy.cohort import Nodes, sample
@@ -195,9 +195,9 @@ class PartialFedAvg(FedAvg):
             {**config, "server-round": server_round, "capacity": capacity},
         )
         if self.wire_dtype != "float32":
-            request[wire.DTYPE_KEY] = self.wire_dtype
+            request[protocol.WIRE_DTYPE] = self.wire_dtype
         if self.frozen:
-            request[FROZEN_KEY] = f"{self._frozen_name}-{capacity}"
+            request[FROZEN_SET] = f"{self._frozen_name}-{capacity}"
         arrays = self.tensors(capacity, leaving_out=self.frozen if holds else frozenset())
         return RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: request})
 
@@ -224,7 +224,7 @@ class PartialFedAvg(FedAvg):
             except BadReplyError as error:
                 self._leave_out(server_round, node.name, str(error))
                 self._holding.pop(node.id, None)  # it may have lost what it was sent
-                if CAPACITY_ERROR in str(error):
+                if reply.has_error() and reply.error.code == Refusal.CAPACITY:
                     self.nodes.forget(node.id)
                 continue
             kept.append(RecordDict({"metrics": metrics}))
@@ -234,7 +234,7 @@ class PartialFedAvg(FedAvg):
             self._holding[node.id] = node.capacity
             if depth < node.capacity:
                 self._take_for(node, max(1, depth), server_round)
-            if metrics.get(CAPACITY_KEY, node.capacity) != node.capacity:
+            if metrics.get(CAPACITY, node.capacity) != node.capacity:
                 self.nodes.forget(node.id)
             if len(kept) == self._wanted:
                 break

@@ -13,7 +13,7 @@ from client_app.mods import wire_format
 from efmodel.config import preset
 from efmodel.model.early_exit import EarlyExitForCTC
 from efmodel.model.frozen import parse
-from efmodel.protocol import CAPACITY_KEY
+from efmodel.protocol import CAPACITY
 from efmodel.settings import Settings
 from efmodel.speech import vocabulary
 from efmodel.wire import WIRE_DTYPES
@@ -48,7 +48,7 @@ def second_round(model: EarlyExitForCTC, wire_dtype: str, freeze: str) -> Traffi
 
     @client.query()
     def query(message: Message, context: Context) -> Message:
-        capacity = ConfigRecord({CAPACITY_KEY: 1 + context.node_id % exits})
+        capacity = ConfigRecord({CAPACITY: 1 + context.node_id % exits})
         return Message(RecordDict({"config": capacity}), reply_to=message)
 
     @client.train()

@@ -9,7 +9,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 from client_app import app
 from efmodel import EarlyExitForCTC
-from efmodel.protocol import describe
+from efmodel.protocol import describe_model
 from simulation import in_process_grid  # noqa: F401  (a Message wants the identity it sets)
 from tests.conftest import small_config, write_folder
 
@@ -25,7 +25,7 @@ def change(tokenizer, folder, capacity: int = 2, **run) -> np.ndarray:
     torch.manual_seed(0)
     whole = EarlyExitForCTC(small_config())
     request = ConfigRecord(
-        {**describe(whole.config, tokenizer), "server-round": 1, "capacity": capacity}
+        {**describe_model(whole.config, tokenizer), "server-round": 1, "capacity": capacity}
     )
     start = whole.cut(capacity).state_dict()
     content = RecordDict({"config": request, "arrays": ArrayRecord(start)})

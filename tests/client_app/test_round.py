@@ -10,7 +10,7 @@ from client_app.training import exits_loss, learning_rate, progress, proximal_te
 from efmodel import EarlyExitConfig, EarlyExitForCTC
 from efmodel.config import PRESETS
 from efmodel.model.loss import self_distillation
-from efmodel.protocol import describe
+from efmodel.protocol import describe_model
 from efmodel.settings import Settings, SettingsError
 from efmodel.speech import corpus, vocabulary
 from simulation import in_process_grid  # noqa: F401  (a Message wants the identity it sets)
@@ -42,7 +42,7 @@ def context(run_config=None, **node_config) -> Context:
 
 
 def ask(whole, tokenizer, kind: str, capacity: int = 2, **config) -> Message:
-    request = ConfigRecord({**describe(whole.config, tokenizer), **config})
+    request = ConfigRecord({**describe_model(whole.config, tokenizer), **config})
     content = RecordDict({"config": request})
     if kind == "train":
         request["server-round"], request["capacity"] = config.get("server-round", 1), capacity
@@ -281,10 +281,10 @@ def test_nothing_usable_is_an_error_that_says_why(whole, tokenizer, tmp_path):
 
 
 def test_the_message_describes_model_and_tokenizer(whole, tokenizer):
-    from efmodel.protocol import blueprint
+    from efmodel.protocol import read_model
 
     for each in (tokenizer, vocabulary.of_preset("paper")):
-        config, spelled = blueprint(describe(whole.config, each))
+        config, spelled = read_model(describe_model(whole.config, each))
         assert config.to_dict() == whole.config.to_dict()
         assert vocabulary.to_json(spelled) == vocabulary.to_json(each)
     assert Settings().local_epochs >= 1

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from client_app import app
 from efmodel import EarlyExitForCTC
 from efmodel.config import preset
-from efmodel.protocol import CONFIG_KEY, blueprint, describe
+from efmodel.protocol import MODEL_CONFIG, describe_model, read_model
 from efmodel.settings import Settings, SettingsError
 from server_app.app import federate
 from server_app.results.compute import multiply_adds
@@ -131,20 +131,20 @@ def test_a_width_has_the_parameters_of_the_model_cut_at_its_exit(name):
 def test_a_message_is_a_whole_model_of_its_width(model, tokenizer):
     grid = LocalGrid(drifting({1: 1, 2: 3}), [1, 2])
     strategy = HeteroFL(model.owner_exits(), fraction_train=1.0)
-    request, start = describe(model.config, tokenizer), ArrayRecord(model.state_dict())
+    request, start = describe_model(model.config, tokenizer), ArrayRecord(model.state_dict())
     messages = list(strategy.configure_train(1, start, request, grid))
     by_node = {message.metadata.dst_node_id: message for message in messages}
     state = model.state_dict()
     for node, width in ((1, strategy.widths[0]), (2, strategy.widths[2])):
         content = by_node[node].content
-        config, _ = blueprint(content["config"])
+        config, _ = read_model(content["config"])
         assert content["config"]["capacity"] == 1 and config.num_exits == 1
         assert config.hidden_size == width.hidden_size
         slim = EarlyExitForCTC(config.cut(1))
         slim.load_state_dict(content["arrays"].to_torch_state_dict())  # strict: all, none too many
         head = slim.exits["1"].projection.weight
         assert torch.equal(head, state["exits.3.projection.weight"][:, : width.hidden_size])
-    assert request[CONFIG_KEY] == model.config.to_json_string()  # the others' is left alone
+    assert request[MODEL_CONFIG] == model.config.to_json_string()  # the others' is left alone
     assert strategy.report.sampled == {"1": 1, "2": 3}
 
 
@@ -152,7 +152,7 @@ def test_what_nobody_held_stays_and_the_report_speaks_of_widths(model, tokenizer
     strategy = HeteroFL(model.owner_exits(), fraction_train=1.0)
     grid = LocalGrid(drifting({1: 1, 2: 1}), [1, 2])
     start = ArrayRecord(model.state_dict())
-    messages = strategy.configure_train(1, start, describe(model.config, tokenizer), grid)
+    messages = strategy.configure_train(1, start, describe_model(model.config, tokenizer), grid)
     new, _ = strategy.aggregate_train(1, grid.send_and_receive(messages))
     assert strategy.report.trainers(3) == [2, 0, 0] and not strategy.report.failed
     size = strategy.widths[0].hidden_size
@@ -184,7 +184,11 @@ def test_at_full_width_it_is_partial_fedavg(model, tokenizer):
 
     def rounds(kind) -> ArrayRecord:
         strategy = kind(model.owner_exits(), fraction_train=1.0)
-        request, arrays, grid = describe(model.config, tokenizer), start, LocalGrid(play, [1, 2])
+        request, arrays, grid = (
+            describe_model(model.config, tokenizer),
+            start,
+            LocalGrid(play, [1, 2]),
+        )
         for server_round in (1, 2):
             messages = strategy.configure_train(server_round, arrays, request, grid)
             arrays, _ = strategy.aggregate_train(server_round, grid.send_and_receive(messages))

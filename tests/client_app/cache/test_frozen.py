@@ -14,7 +14,7 @@ from efmodel import EarlyExitForCTC
 from efmodel.model.frozen import parse
 from efmodel.model.loading import starting_model
 from efmodel.model.lora import merged
-from efmodel.protocol import describe
+from efmodel.protocol import describe_model
 from efmodel.settings import Settings
 from server_app.strategy.registry import build
 from simulation.in_process_grid import LocalGrid
@@ -55,7 +55,7 @@ class Federation:
 
     def round(self) -> list[Message]:
         self.server_round += 1
-        request = describe(self.model.config, self.tokenizer)
+        request = describe_model(self.model.config, self.tokenizer)
         messages = list(
             self.strategy.configure_train(self.server_round, self.arrays, request, self.grid)
         )

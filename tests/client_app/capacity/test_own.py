@@ -18,7 +18,7 @@ from client_app.capacity.memory import is_out_of_memory
 from client_app.capacity.own import CapacityError, fall_back, name_of
 from client_app.capacity.store import Found
 from efmodel import EarlyExitForCTC
-from efmodel.protocol import CONFIG_KEY, describe
+from efmodel.protocol import MODEL_CONFIG, describe_model
 from efmodel.settings import Settings
 from server_app.strategy import PartialFedAvg
 from simulation.in_process_grid import LocalGrid
@@ -34,14 +34,14 @@ def node(run=None, **node_config) -> Context:
 
 
 def query(config, tokenizer) -> Message:
-    content = RecordDict({"config": describe(config, tokenizer)})
+    content = RecordDict({"config": describe_model(config, tokenizer)})
     return Message(content, dst_node_id=7, message_type="query")
 
 
 def of_node(context: Context, config, tokenizer):
     """Return what functions that know one node's capacity are called with."""
     settings = Settings.from_run_config(context.run_config)
-    return context, settings, str(describe(config, tokenizer)[CONFIG_KEY])
+    return context, settings, str(describe_model(config, tokenizer)[MODEL_CONFIG])
 
 
 def test_a_device_takes_the_deepest_exit_that_fits_and_remembers_it(tokenizer, caplog):
@@ -132,7 +132,7 @@ class Device:
         torch.manual_seed(0)
         self.run = {"local-epochs": 1, **run}
         self.model = EarlyExitForCTC(small_config())
-        self.request = describe(self.model.config, tokenizer)
+        self.request = describe_model(self.model.config, tokenizer)
         self.strategy = PartialFedAvg(
             self.model.owner_exits(), min_available_nodes=1, min_train_nodes=1
         )
@@ -193,7 +193,7 @@ def test_a_device_that_fell_back_says_so_to_a_server_that_does_not_know(tokenize
     assert device.round() == (3, "")
     context = Context(1, 1, device.node, RecordDict(), device.run)
     settings = Settings.from_run_config(device.run)
-    assert fall_back(context, settings, str(device.request[CONFIG_KEY]), 3, "warm") == 2
+    assert fall_back(context, settings, str(device.request[MODEL_CONFIG]), 3, "warm") == 2
     assert "found a message that wants 3, this node can train 2" in device.round()[1]
     assert device.round() == (2, "")
 
@@ -236,7 +236,9 @@ with store.training("x"):
 
 
 def test_a_query_imports_neither_torch_nor_transformers(tokenizer):
-    asked = json.dumps({key: str(v) for key, v in describe(small_config(), tokenizer).items()})
+    asked = json.dumps(
+        {key: str(v) for key, v in describe_model(small_config(), tokenizer).items()}
+    )
     script = f"""
 import json, sys
 from simulation import in_process_grid

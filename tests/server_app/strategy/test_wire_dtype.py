@@ -5,7 +5,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 from client_app.mods import wire_format
-from efmodel import wire
+from efmodel import protocol
 from server_app.strategy import PartialFedAvg
 from server_app.strategy.exchange import tensor_bytes
 from simulation.in_process_grid import LocalGrid
@@ -79,8 +79,8 @@ def test_the_models_own_rounding_is_never_added_to_it():
 @pytest.mark.parametrize("scale", [float("nan"), 0.0, -1.0, None])
 def test_a_scale_that_is_no_number_above_zero_is_refused(scale):
     def spoil(reply):
-        if wire.SCALES_KEY in reply.content and reply.metadata.src_node_id == 2:
-            reply.content[wire.SCALES_KEY]["one"] = scale if scale is not None else "none"
+        if protocol.SCALES in reply.content and reply.metadata.src_node_id == 2:
+            reply.content[protocol.SCALES]["one"] = scale if scale is not None else "none"
 
     strategy, _, _, _ = federate("int8", rounds=1, spoil=spoil)
     assert "one: found scale" in strategy.report.failed["2"]
