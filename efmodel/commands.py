@@ -124,3 +124,17 @@ def data(
     for half, counted in halves.items():
         for line in counted.remarks():
             print(f"{half}: {line}")
+
+
+def config(
+    word: Annotated[str, typer.Argument(help="A key, or a word to look for in the keys.")] = "",
+) -> None:
+    """Print the run config's keys with their defaults and meanings."""
+    from dataclasses import fields
+
+    from efmodel.settings import Settings
+
+    for each in fields(Settings):
+        key = each.name.replace("_", "-")
+        if word in key:
+            print(f"{key} = {each.default!r}: {each.metadata['meaning']}")
