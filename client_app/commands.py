@@ -5,72 +5,53 @@ from typing import Annotated
 
 import typer
 
+from efmodel.errors import shown_errors
 
+
+@shown_errors()
 def capacity(
     model: Annotated[str, typer.Option(help="A preset, or a saved model's folder.")] = "tiny",
     memory_mb: Annotated[
         int, typer.Option(help="Megabytes that training may take; 0: half of what is free.")
     ] = 0,
     seconds_per_audio_second: Annotated[
-        float, typer.Option(help="Seconds of a step per second of audio at most; 0: any.")
+        float, typer.Option(help="Seconds that a step may take per second of audio; 0: any.")
     ] = 0.0,
-    max_seconds: Annotated[
-        float, typer.Option(help="The longest recording that is trained on.")
-    ] = 30.0,
+    max_seconds: Annotated[float, typer.Option(help="Length of the longest recording.")] = 30.0,
     batch_seconds: Annotated[float, typer.Option(help="Seconds of audio in a batch.")] = 12.0,
-    freeze: Annotated[str, typer.Option(help="What nobody trains: frontend, layers:4 ...")] = "",
+    freeze: Annotated[
+        str, typer.Option(help="Part that no client trains: frontend, layers:4 ...")
+    ] = "",
 ) -> None:
-    """Measure a training step at each exit, shallow to deep, up to the first that does not fit.
+    """Measure a training step at each exit, shallow to deep, until one does not fit.
 
-    On noise as long as the longest batch, as a device does that is told no capacity. Ends with 1
-    if not even exit 1 fits.
+    The step is the one that a device without a configured capacity measures: noise as long as the
+    longest batch. The exit status is 1 if not even exit 1 fits.
     """
     from rich.console import Console
-    from rich.table import Table
 
-    from client_app.capacity import measuring
-    from client_app.capacity.own import budget_of
-    from efmodel.config import PRESETS, preset
-    from efmodel.model import loading
-    from efmodel.settings import Settings, SettingsError
-    from efmodel.speech import vocabulary
+    from client_app.capacity.table import Measurement
 
-    try:
-        settings = Settings.from_run_config(
-            {
-                "memory-mb": memory_mb,
-                "seconds-per-audio-second": seconds_per_audio_second,
-                "max-seconds": max_seconds,
-                "batch-seconds": batch_seconds,
-                "freeze": freeze,
-            }
-        )
-        if model in PRESETS:
-            spelled = vocabulary.of_preset(model)
-            config = preset(model, vocab_size=len(spelled), pad_token_id=spelled.pad_token_id)
-        else:
-            config = loading.load(Path(model).expanduser(), None)[0].config
-    except (SettingsError, loading.ModelError) as error:
-        typer.secho(str(error), fg="red", err=True)
-        raise typer.Exit(2) from None
-    budget = budget_of(settings)
-    table = Table("exit", "parameters", "s per s of audio", "peak MB", "fits")
-    fitting = 0
+    measurement = Measurement.of(
+        model,
+        {
+            "memory-mb": memory_mb,
+            "seconds-per-audio-second": seconds_per_audio_second,
+            "max-seconds": max_seconds,
+            "batch-seconds": batch_seconds,
+            "freeze": freeze,
+        },
+    )
     with Console(stderr=True).status("measuring"):
-        for cost in measuring.measure(config.to_json_string(use_diff=False), settings, budget):
-            fitting += not cost.obstacle
-            table.add_row(
-                str(cost.exit),
-                f"{cost.parameters:,}" if cost.parameters else "?",
-                f"{cost.seconds:.4f}" if cost.seconds else "?",
-                f"{cost.peak_mb:.0f}",
-                f"no: {cost.obstacle}" if cost.obstacle else "yes",
-            )
-    Console().print(table)
-    print(f"capacity {fitting} of {config.num_exits} within {budget.memory_mb:.0f} MB")
+        costs = measurement.costs()
+    Console().print(measurement.table(costs))
+    fitting = sum(not cost.obstacle for cost in costs)
+    budget = f"{measurement.budget.memory_mb:.0f} MB"
+    print(f"capacity {fitting} of {measurement.config.num_exits} within {budget}")
     raise typer.Exit(0 if fitting else 1)
 
 
+@shown_errors()
 def doctor(
     superlink: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="As for flower-supernode; empty: not checked.")
@@ -79,18 +60,18 @@ def doctor(
     insecure: Annotated[bool, typer.Option("--insecure", help="As for flower-supernode.")] = False,
     data_path: Annotated[str, typer.Option(help="The folder of this device's recordings.")] = "",
 ) -> None:
-    """Check server, TLS, certificate, clock, data, memory and disk, and say what to do.
+    """Check server, TLS, certificate, clock, data, memory and disk, and print what to do.
 
-    Ends with 1 if something is wrong.
+    The exit status is 1 if something is wrong.
     """
     from client_app.doctor import Server, examine
+    from efmodel.errors import UserError
 
     server = None
     if superlink:
         host, _, port = superlink.rpartition(":")
         if not host or not port.isdigit():
-            typer.secho(f"superlink: found {superlink!r}, wanted HOST:PORT", fg="red", err=True)
-            raise typer.Exit(2)
+            raise UserError(f"superlink: found {superlink!r}, wanted HOST:PORT")
         server = Server(host.strip("[]"), int(port), insecure, root_certificates)
     wrong = 0
     for finding in examine(server, data_path):

@@ -11,7 +11,7 @@ from efmodel.partition import utterances_of
 from efmodel.settings import Settings
 from efmodel.speech import corpus, vocabulary
 from efmodel.speech.recordings import DataError, Limits
-from efmodel.speech.utterances import Utterance, prepare
+from efmodel.speech.utterances import SECONDS, Utterance, prepare
 
 HELD_OUT = 0.1  # share of a node's utterances that it never trains on
 
@@ -75,7 +75,7 @@ def _recordings(
         mine = utterances_of(settings.partition, dataset["speaker"][:], *part, settings.seed)
     if 0 < settings.max_utterances < len(mine):
         mine = sorted(random.Random(settings.seed).sample(mine, settings.max_utterances))
-    seconds = (settings.min_seconds, settings.max_seconds)
+    seconds = (SECONDS[0], settings.max_seconds)
     utterances, skipped = prepare(
         dataset.select(mine), tokenizer, config, to_train=True, seconds=seconds
     )

@@ -87,7 +87,7 @@ def _inputs(
     if frozen.depth == NOTHING:
         return collate
     cache = None
-    if settings.cache:
+    if settings.cache_mb:
         depth = min(frozen.depth, model.config.num_hidden_layers)
         folder = cache_folder() / "features" / f"{request[FROZEN_SET]}-{depth}"
         cache = FeatureCache(folder, settings.cache_mb * 1_000_000)

@@ -27,7 +27,7 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
     exit_layers : list of int
         ``exit_layers[e - 1]`` is the encoder layer (from 1) after which exit ``e`` stands;
         ascending, the last one is ``num_hidden_layers``: no layer lies behind the deepest exit.
-    exit_loss : {"mean", "sum", "last", "linear", "weighted", "inverse", "deepening"}
+    exit_loss : {"mean", "sum", "last", "linear", "inverse", "deepening"}
         How the exits' CTC losses become one; see :mod:`efmodel.exit_weights`.
     num_mel_bins : int
         Bands of the mel front end.
@@ -73,6 +73,8 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
         if self.frontend == "mel":  # the paper's 4x subsampling: two convolutions of stride 2
             self.conv_dim = [self.hidden_size, self.hidden_size]
             self.conv_kernel, self.conv_stride = [3, 3], [2, 2]
+        if self.exit_loss == "weighted":  # version 0.1.0 had two names for it
+            self.exit_loss = "linear"
         super().__post_init__(**kwargs)
         self.exit_layers = [int(layer) for layer in self.exit_layers]
         self._check_exits()

@@ -1,56 +1,73 @@
-"""The run config as typed values: every key, its meaning, its default, its check.
+"""The run config as typed values: every key with its topic, default, meaning and check.
 
 The defaults stand in pyproject.toml too, because Flower reads them there; a test keeps both equal.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any
 
+from efmodel.checks import (
+    ABOVE_ZERO,
+    FRACTION,
+    FROM_ZERO,
+    SHARE,
+    UP_TO_HALF,
+    Check,
+    at_least,
+    one_of,
+    parsed_by,
+)
+from efmodel.errors import UserError, did_you_mean
 from efmodel.exit_weights import EXIT_WEIGHTS
 from efmodel.partition import PARTITIONS, kind_and_number
 
+# Topics of the keys, in the order in which tables show them.
+MODEL, DATA, SIMULATION = "model", "data", "simulation"
+TRAINING, AGGREGATION, COHORT = "training", "aggregation", "cohort"
+PRIVACY, DEVICES, RUN = "privacy", "devices", "run"
 
-class SettingsError(ValueError):
-    """A key of the run config with a value that cannot be."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """What a value must be: a predicate, and how to say it."""
-
-    holds: Callable[[Any], bool]
-    wanted: str
-
-
-def one_of(*names: str) -> Check:
-    """Demand one of the names."""
-    return Check(lambda value: value in names, f"one of {', '.join(names)}")
+# Kinds of random masks in `masks`, and the field of EarlyExitConfig that each one sets.
+MASKS = {
+    "bands": "mask_mel_bins",
+    "frames": "mask_mel_frames",
+    "time": "mask_time_prob",
+    "channels": "mask_feature_prob",
+}
+MASKS_WANTED = "model, off, or a list such as bands:20,frames:5,time:0.05,channels:0.1"
 
 
-def at_least(low: float) -> Check:
-    """Demand a number of ``low`` or more."""
-    return Check(lambda value: low <= value < float("inf"), f"a number from {low}")
+class SettingsError(UserError):
+    """A key of the run config that does not exist, or whose value is not allowed."""
 
 
-ABOVE_ZERO = Check(lambda value: 0 < value < float("inf"), "a number above 0")
-FROM_ZERO = Check(lambda value: 0 <= value < float("inf"), "a number from 0")
-FRACTION = Check(lambda value: 0 <= value < 1, "a number from 0, below 1")
-SHARE_OR_OWN = Check(lambda value: value == -1 or 0 <= value < 1, "a share from 0, or -1")
-SHARE = Check(lambda value: 0 < value <= 1, "a share above 0, up to 1")
+def mask_sizes(masks: str) -> dict[str, float]:
+    """Return what the key ``masks`` changes in a model's configuration, as {field: value}.
+
+    Raises
+    ------
+    ValueError
+        If ``masks`` cannot be read.
+    """
+    if masks == "model":
+        return {}
+    if masks == "off":
+        return dict.fromkeys(MASKS.values(), 0)
+    sizes: dict[str, float] = {}
+    for part in masks.split(","):
+        kind, _, number = part.strip().partition(":")
+        whole = kind in ("bands", "frames")
+        value = int(number) if whole else float(number)
+        if kind not in MASKS or not (value >= 0 if whole else 0 <= value < 1):
+            raise ValueError(f"masks: found {masks!r}, wanted {MASKS_WANTED}")
+        sizes[MASKS[kind]] = value
+    return sizes
 
 
-def _is_partition(value: str) -> bool:
-    try:
-        kind_and_number(value)
-    except ValueError:
-        return False
-    return True
-
-
-def key(default: Any, meaning: str, check: Check | None = None) -> Any:
+def key(topic: str, default: Any, meaning: str, check: Check | None = None) -> Any:
     """Declare a key of the run config."""
-    return field(default=default, metadata={"meaning": meaning, "check": check})
+    return field(default=default, metadata={"topic": topic, "meaning": meaning, "check": check})
 
 
 @dataclass(frozen=True)
@@ -58,193 +75,320 @@ class Settings:
     """The run config. A field ``exit_loss`` is the key ``exit-loss``."""
 
     model: str = key(
+        MODEL,
         "tiny",
-        "preset (tiny, small, paper, wav2vec2-base, wav2vec2-large), a saved model's folder, or a "
-        "wav2vec2, HuBERT, WavLM or Data2VecAudio checkpoint (Hub name or folder)",
+        "Model to start from: a preset (tiny, small, paper, wav2vec2-base, wav2vec2-large), the "
+        "folder of a saved model, or a wav2vec2, HuBERT, WavLM or Data2VecAudio checkpoint (Hub "
+        "name or folder).",
     )
     exit_layers: str = key(
-        "", "layers behind which a checkpoint's exits stand, such as `4,8,12`; empty: every second"
+        MODEL,
+        "",
+        "Encoder layers after which a checkpoint gets its exits, such as `4,8,12`. Empty: after "
+        "every second layer.",
     )
-    freeze: str = key("", "what nobody trains: frontend, or layers:4 for all up to layer 4; empty")
+    freeze: str = key(
+        MODEL,
+        "",
+        "Part of the model that no client trains: `frontend`, or `layers:4` for the front end and "
+        "the layers up to 4. Empty: none.",
+    )
     train: str = key(
+        MODEL,
         "all",
-        "what is trained: all, only the exits' heads, or heads and low-rank additions",
+        "What clients train: all of the model, only the heads of the exits, or the heads and "
+        "low-rank adapters (LoRA) in the encoder layers.",
         one_of("all", "heads", "lora"),
     )
-    lora_rank: int = key(8, "rank of the additions with train=lora", at_least(1))
-    cache: bool = key(True, "keep a frozen part's output on the client's disk (~/.cache/ef-asr)")
-    cache_mb: int = key(4096, "megabytes that it may take there", at_least(1))
-    exit_loss: str = key("mean", "how the exits' losses become one", one_of(*EXIT_WEIGHTS))
-    distill: float = key(
-        0.0,
-        "weight of the shallower exits' distance to the deepest one at hand; 0: none",
-        FROM_ZERO,
-    )
-    strategy: str = key(
-        "partial-fedavg",
-        "partial-fedavg, -fedavgm, -fedadam, -fedyogi, -fedadagrad, or your own: `module:Class`",
-    )
-    strategy_options: str = key(
-        "", "arguments of a strategy of your own, such as `alpha=0.3 name=x`"
-    )
-    coverage: str = key(
-        "trainers",
-        "average a tensor over its trainers, or over the whole cohort",
-        one_of("trainers", "cohort"),
-    )
-    weighting: str = key(
-        "examples",
-        "what a client weighs",
-        one_of("examples", "seconds", "uniform", "loss", "wer", "depth"),
-    )
-    server_learning_rate: float = key(1.0, "partial-fedavgm's step", ABOVE_ZERO)
-    server_momentum: float = key(0.9, "partial-fedavgm's momentum", FRACTION)
-    eta: float = key(0.01, "step of partial-fedadam, -fedyogi and -fedadagrad", ABOVE_ZERO)
-    beta_1: float = key(0.9, "momentum of partial-fedadam and -fedyogi", FRACTION)
-    beta_2: float = key(0.99, "memory of their second moment", FRACTION)
-    tau: float = key(1e-3, "what those three add to its root: how adaptive they are", ABOVE_ZERO)
-    rounds: int = key(32, "federated rounds", at_least(1))
-    fraction_train: float = key(0.5, "share of the nodes that train in a round", SHARE)
-    min_train_nodes: int = key(
-        6, "nodes that train in a round at least, where there are so many", at_least(1)
-    )
-    min_nodes: int = key(2, "nodes to wait for before a round", at_least(1))
-    select: str = key(
-        "", "nodes that may train, such as `capacity>=2` or `tag=kitchen`; empty: all"
-    )
-    over_sample: float = key(
-        1.0,
-        "nodes asked for each one wanted; the first enough replies close the round",
-        at_least(1),
-    )
-    round_timeout: float = key(
-        3600.0, "seconds after which a round closes, or waiting for nodes ends", ABOVE_ZERO
-    )
-    max_failed_rounds: int = key(
-        3, "rounds in a row without a usable reply before the run gives up", at_least(1)
-    )
-    wire_dtype: str = key(
-        "float32",
-        "how tensors travel; int8 keeps its rounding errors on the client for the next round",
-        one_of("float32", "float16", "int8"),
-    )
-    max_update_norm: str = key(
-        "off", "L2 norm to which a client's change is shortened: off, a number, or auto (median)"
-    )
-    dp_noise_multiplier: float = key(
-        0.0, "central differential privacy: noise per max-update-norm; 0: none", FROM_ZERO
-    )
-    local_clip_norm: float = key(
-        0.0, "L2 norm to which a client shortens its change before it leaves; 0: not", FROM_ZERO
-    )
-    local_epsilon: float = key(
-        0.0,
-        "local differential privacy of one round's change, with local-clip-norm; 0: none",
-        FROM_ZERO,
-    )
-    local_delta: float = key(1e-5, "the delta that goes with local-epsilon", SHARE)
-    evaluate_every: int = key(1, "rounds between central evaluations; the last too", at_least(1))
-    local_epochs: int = key(2, "passes over a client's own data in a round", at_least(1))
-    proximal_mu: float = key(
-        0.0, "FedProx: weight of the squared distance to the model received; 0: none", FROM_ZERO
-    )
-    lr: float = key(3e-3, "AdamW's learning rate on the client", ABOVE_ZERO)
-    lr_schedule: str = key(
-        "cooldown",
-        "lr over the run: falling to 0, step by step, over its last 30 %, or always the same",
-        one_of("cooldown", "constant"),
-    )
-    batch_seconds: float = key(12.0, "seconds of audio in a batch, padding counted", ABOVE_ZERO)
-    batch_utterances: int = key(6, "utterances in a client's batch at most", at_least(1))
-    speed_perturbation: float = key(
-        0.1,
-        "clients also train on speech played slower and faster by this share; 0: as it is",
-        Check(lambda value: 0 <= value <= 0.5, "a share from 0 to 0.5"),
-    )
-    mask_bands: int = key(
-        -1, "SpecAugment's widest mask in mel bands; -1: the model's own", at_least(-1)
-    )
-    mask_frames: int = key(-1, "the same in frames of 10 ms", at_least(-1))
-    mask_time_prob: float = key(
-        -1.0,
-        "share of the frames behind the front end that are masked; -1: the model's own",
-        SHARE_OR_OWN,
-    )
-    mask_feature_prob: float = key(-1.0, "the same of its channels", SHARE_OR_OWN)
-    precision: str = key(
-        "float32",
-        "what matrix products are computed in, on clients and server",
-        one_of("float32", "bfloat16"),
-    )
-    compile: bool = key(
-        False, "compile the encoder layers before training; wants a C++ compiler, pays on a GPU"
-    )
-    gradient_checkpointing: bool = key(
-        False, "compute the layers' activations again in the backward pass: less memory, more time"
-    )
-    seed: int = key(0, "of everything random", at_least(0))
+    lora_rank: int = key(MODEL, 8, "Rank of the adapters with `train=lora`.", at_least(1))
+
     data: str = key(
+        DATA,
         "sample",
-        "sample, audiofolder, librispeech, tedlium, voxpopuli, commonvoice, speechocean762, or a "
-        "plug-in's name",
+        "Corpus to train and test on: sample, audiofolder, librispeech, tedlium, voxpopuli, "
+        "commonvoice, speechocean762, or the name of a corpus from a plug-in.",
     )
     data_path: str = key(
+        DATA,
         "",
-        "folder that data=audiofolder reads, or a local copy of a corpus on the Hub; a node's own "
-        "config comes first",
+        "Folder that `data=audiofolder` reads, or a local copy of a corpus from the Hub. The "
+        "node config of a device overrides it.",
     )
     data_streaming: bool = key(
-        False, "read no more of a corpus on the Hub than max-speakers and max-utterances ask for"
+        DATA,
+        False,
+        "Stream a corpus from the Hub and stop when max-speakers and max-utterances are reached.",
     )
-    max_speakers: int = key(0, "speakers to train on, the corpus's first ones; 0: all", at_least(0))
+    max_speakers: int = key(
+        DATA, 0, "Use only this many training speakers, the first of the corpus. 0: all.",
+        at_least(0),
+    )  # fmt: skip
     tune_speakers: int = key(
+        DATA,
         0,
-        "speakers to hold back of those to train on, and to test on instead of the test split: for "
-        "choosing settings; 0: none",
+        "Hold back this many training speakers and test on them, in place of the test split: for "
+        "tuning. 0: test on the test split.",
         at_least(0),
     )
     max_utterances: int = key(
-        0, "utterances of a client at most, chosen by seed; 0: all", at_least(0)
+        DATA, 0, "Use at most this many utterances of each client, drawn by seed. 0: all.",
+        at_least(0),
+    )  # fmt: skip
+    max_seconds: float = key(
+        DATA, 30.0, "Longest recording, in seconds; longer ones are skipped.", ABOVE_ZERO
     )
-    min_seconds: float = key(0.1, "shortest recording that is trained on", FROM_ZERO)
-    max_seconds: float = key(30.0, "longest recording that is trained or tested on", ABOVE_ZERO)
+
     partition: str = key(
+        SIMULATION,
         "speaker",
-        "simulated clients' speech: by speaker, speaker:N (a speaker's dealt out evenly over N "
-        "clients), iid (dealt out evenly), or dirichlet:ALPHA (each speaker's spread over clients "
-        "in random shares)",
-        Check(_is_partition, PARTITIONS),
+        "How simulated clients share the speech: `speaker` (each speaker on one client), "
+        "`speaker:N` (each speaker dealt evenly to N clients), `iid` (all utterances dealt "
+        "evenly), or `dirichlet:ALPHA` (each speaker spread over the clients in random shares).",
+        parsed_by(kind_and_number, PARTITIONS),
     )
     capacities: str = key(
-        "uniform", "simulated clients' capacities: uniform, full, or shares such as 0.5,0.3,0.2"
+        SIMULATION,
+        "uniform",
+        "Capacities of simulated clients: `uniform` (as many clients at each exit), `full` (all "
+        "at the deepest), or the share of clients at each exit, such as `0.5,0.3,0.2`.",
+    )
+
+    exit_loss: str = key(
+        TRAINING,
+        "mean",
+        "How the losses of a client's exits are combined: `mean` and `sum` weigh all exits alike, "
+        "`linear` deeper ones more, `inverse` shallower ones more, `deepening` goes from `inverse` "
+        "to `linear` during the run, `last` trains the deepest exit only.",
+        one_of(*EXIT_WEIGHTS),
+    )
+    distill: float = key(
+        TRAINING,
+        0.0,
+        "Weight of the distillation loss, which draws the shallower exits towards the client's "
+        "deepest one. 0: no distillation.",
+        FROM_ZERO,
+    )
+    local_epochs: int = key(
+        TRAINING, 2, "Passes over a client's own data in each round.", at_least(1)
+    )
+    proximal_mu: float = key(
+        TRAINING,
+        0.0,
+        "FedProx: weight of the squared distance to the model received. 0: plain training.",
+        FROM_ZERO,
+    )
+    lr: float = key(TRAINING, 3e-3, "Learning rate of AdamW on the clients.", ABOVE_ZERO)
+    lr_schedule: str = key(
+        TRAINING,
+        "cooldown",
+        "Learning rate over the run: `cooldown` (constant, then falling to 0 in the last 30 % of "
+        "the run) or `constant`.",
+        one_of("cooldown", "constant"),
+    )
+    batch_seconds: float = key(
+        TRAINING, 12.0, "Largest batch in seconds of audio, padding included.", ABOVE_ZERO
+    )
+    batch_utterances: int = key(
+        TRAINING, 6, "Largest batch in utterances; it gives corpora of short utterances enough "
+        "optimizer steps.", at_least(1)
+    )  # fmt: skip
+    speed_perturbation: float = key(
+        TRAINING,
+        0.1,
+        "Also train on speech played slower and faster by this share. 0: only at its own speed.",
+        UP_TO_HALF,
+    )
+    masks: str = key(
+        TRAINING,
+        "model",
+        "Random masks on the training input: `model` (as the model is configured), `off`, or a "
+        "list of the widest SpecAugment masks in mel bands (`bands:20`) and in frames of 10 ms "
+        "(`frames:5`), and the shares of frames (`time:0.05`) and channels (`channels:0.1`) masked "
+        "behind the front end. Kinds that are not listed stay as in the model.",
+        parsed_by(mask_sizes, MASKS_WANTED),
+    )
+    precision: str = key(
+        TRAINING,
+        "float32",
+        "Number format of matrix products, on clients and server.",
+        one_of("float32", "bfloat16"),
+    )
+    compile: bool = key(
+        TRAINING,
+        False,
+        "Compile the encoder layers before training. Needs a C++ compiler; pays off on a GPU.",
+    )
+    gradient_checkpointing: bool = key(
+        TRAINING,
+        False,
+        "Recompute the activations in the backward pass: less memory, more time.",
+    )
+
+    strategy: str = key(
+        AGGREGATION,
+        "partial-fedavg",
+        "Aggregation strategy: partial-fedavg, partial-fedavgm, partial-fedadam, partial-fedyogi, "
+        "partial-fedadagrad, the name of a plug-in, or your own class as `module:Class`.",
+    )
+    strategy_options: str = key(
+        AGGREGATION, "", "Further arguments of the strategy's class, such as `alpha=0.3 name=x`."
+    )
+    coverage: str = key(
+        AGGREGATION,
+        "trainers",
+        "Average a tensor over the clients that trained it, or over the whole cohort.",
+        one_of("trainers", "cohort"),
+    )
+    weighting: str = key(
+        AGGREGATION,
+        "examples",
+        "Weight of a client in the average: its training utterances or seconds of speech, 1 for "
+        "all, a function of its training loss or WER, or utterances times capacity (`depth`).",
+        one_of("examples", "seconds", "uniform", "loss", "wer", "depth"),
+    )
+    server_learning_rate: float = key(
+        AGGREGATION, 1.0, "Server learning rate of partial-fedavgm.", ABOVE_ZERO
+    )
+    server_momentum: float = key(AGGREGATION, 0.9, "Momentum of partial-fedavgm.", FRACTION)
+    eta: float = key(
+        AGGREGATION,
+        0.01,
+        "Server learning rate of partial-fedadam, partial-fedyogi and partial-fedadagrad.",
+        ABOVE_ZERO,
+    )
+    beta_1: float = key(
+        AGGREGATION,
+        0.9,
+        "Decay of the first moment of partial-fedadam and partial-fedyogi.",
+        FRACTION,
+    )
+    beta_2: float = key(
+        AGGREGATION,
+        0.99,
+        "Decay of the second moment of partial-fedadam and partial-fedyogi.",
+        FRACTION,
+    )
+    tau: float = key(
+        AGGREGATION,
+        1e-3,
+        "Term that partial-fedadam, partial-fedyogi and partial-fedadagrad add to the root of the "
+        "second moment; smaller is more adaptive.",
+        ABOVE_ZERO,
+    )
+
+    fraction_train: float = key(COHORT, 0.5, "Share of the nodes that train in a round.", SHARE)
+    min_train_nodes: int = key(
+        COHORT, 6, "Train with at least this many nodes, if so many are connected.", at_least(1)
+    )
+    min_nodes: int = key(COHORT, 2, "Wait for this many nodes before a round.", at_least(1))
+    select: str = key(
+        COHORT,
+        "",
+        "Condition on the nodes that may train, such as `capacity>=2` or `tag=kitchen`. Empty: "
+        "all nodes.",
+    )
+    over_sample: float = key(
+        COHORT,
+        1.0,
+        "Ask this many times as many nodes as needed; the round ends with the first replies that "
+        "suffice.",
+        at_least(1),
+    )
+    round_timeout: float = key(
+        COHORT,
+        3600.0,
+        "Seconds after which a round ends without the missing replies, or the wait for nodes ends.",
+        ABOVE_ZERO,
+    )
+    max_failed_rounds: int = key(
+        COHORT, 3, "End the run after this many rounds in a row without a usable reply.",
+        at_least(1),
+    )  # fmt: skip
+
+    max_update_norm: str = key(
+        PRIVACY,
+        "off",
+        "Clip each client's update to this L2 norm on the server: `off`, a number, or `auto` (the "
+        "median norm of the round).",
+    )
+    dp_noise_multiplier: float = key(
+        PRIVACY,
+        0.0,
+        "Central differential privacy: standard deviation of the noise, as a multiple of "
+        "max-update-norm. 0: no noise.",
+        FROM_ZERO,
+    )
+    local_clip_norm: float = key(
+        PRIVACY,
+        0.0,
+        "Clip a client's update to this L2 norm before it leaves the device. 0: no clipping.",
+        FROM_ZERO,
+    )
+    local_epsilon: float = key(
+        PRIVACY,
+        0.0,
+        "Local differential privacy: epsilon of one round's update; needs local-clip-norm. 0: no "
+        "noise.",
+        FROM_ZERO,
+    )
+    local_delta: float = key(
+        PRIVACY, 1e-5, "Local differential privacy: delta of one round's update.", SHARE
+    )
+
+    wire_dtype: str = key(
+        DEVICES,
+        "float32",
+        "Number format of tensors in messages. With int8 a client adds its rounding errors to its "
+        "next update.",
+        one_of("float32", "float16", "int8"),
     )
     memory_mb: int = key(
+        DEVICES,
         0,
-        "megabytes that training may take on a device that measures its own capacity; 0: half of "
-        "what is free; a node's own config comes first",
+        "Megabytes of memory that training may use on a device that measures its own capacity. "
+        "0: half of the free memory. The node config of a device overrides it.",
         at_least(0),
     )
     seconds_per_audio_second: float = key(
-        0.0, "seconds that a step may take there per second of audio; 0: any", FROM_ZERO
+        DEVICES,
+        0.0,
+        "Seconds that a training step may take there for one second of audio. 0: any time. The "
+        "node config of a device overrides it.",
+        FROM_ZERO,
     )
-    output: str = key("", "run folder; empty: a new one under ~/ef-asr-runs")
-    resume: str = key("", "run folder to go on with after its last round; empty: start anew")
-    keep_checkpoints: int = key(2, "last checkpoints kept, beside the best one", at_least(1))
+    cache_mb: int = key(
+        DEVICES,
+        4096,
+        "Megabytes of a client's disk (~/.cache/ef-asr) for the outputs of the frozen part, so "
+        "that they are computed only once. 0: keep none.",
+        at_least(0),
+    )
+
+    rounds: int = key(RUN, 32, "Federated rounds.", at_least(1))
+    evaluate_every: int = key(
+        RUN, 1, "Evaluate on the server every so many rounds, and after the last.", at_least(1)
+    )
+    seed: int = key(RUN, 0, "Seed of all random choices.", at_least(0))
+    output: str = key(RUN, "", "Run folder. Empty: a new one under ~/ef-asr-runs.")
+    resume: str = key(
+        RUN, "", "Folder of a run to resume after its last round. Empty: start a new run."
+    )
 
     @classmethod
     def from_run_config(cls, config: Mapping[str, Any]) -> "Settings":
-        """Read Flower's run config; keys that are none of ours are left to whoever reads them.
+        """Read Flower's run config; keys of other programs in it are ignored.
 
         Raises
         ------
         SettingsError
             Naming the key, the value found and what was wanted.
         """
-        values: dict[str, Any] = {}
-        for each in fields(cls):
-            name = each.name.replace("_", "-")
-            if name in config:
-                values[each.name] = _checked(name, config[name], type(each.default), each.metadata)
+        known = keys()
+        values = {
+            known[name].field: checked(name, value)
+            for name, value in config.items()
+            if name in known
+        }
         settings = cls(**values)
         if settings.local_epsilon and not settings.local_clip_norm:
             raise SettingsError(
@@ -254,14 +398,86 @@ class Settings:
         return settings
 
 
-def _checked(name: str, value: Any, kind: type, metadata: Mapping[str, Any]) -> Any:
-    if kind is float and type(value) is int:
+@dataclass(frozen=True)
+class Key:
+    """A key of the run config, as ``Settings`` declares it.
+
+    Attributes
+    ----------
+    name : str
+        Such as "exit-loss"; ``field`` is then "exit_loss".
+    topic : str
+        What it belongs to, such as "training".
+    kind : type
+        Type of its value: str, int, float or bool.
+    """
+
+    name: str
+    field: str
+    topic: str
+    kind: type
+    default: Any
+    meaning: str
+    check: Check | None
+
+    @property
+    def allowed(self) -> str:
+        """What its value may be, in words."""
+        return self.check.wanted if self.check else KINDS[self.kind]
+
+
+KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+@cache
+def keys() -> Mapping[str, Key]:
+    """Return every key of the run config by its name, grouped by topic."""
+    declared = (
+        Key(f.name.replace("_", "-"), f.name, kind=type(f.default), default=f.default, **f.metadata)
+        for f in fields(Settings)
+    )
+    return {each.name: each for each in declared}
+
+
+def checked(name: str, value: Any) -> Any:
+    """Return a value of a run config key, with the type of the key.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such key, or it does not allow the value.
+    """
+    known = keys()
+    if name not in known:
+        hint = did_you_mean(name, known)
+        raise SettingsError(f"found {name!r}, wanted a key that `ef-asr config` lists{hint}")
+    wanted = known[name]
+    if wanted.kind is float and type(value) is int:
         value = float(value)
-    if kind is str and type(value) in (int, float):  # max-update-norm=5, as Flower reads it
+    if wanted.kind is str and type(value) in (int, float):  # Flower reads max-update-norm=5 so
         value = str(value)
-    if type(value) is not kind:
-        raise SettingsError(f"{name}: found {value!r}, wanted {kind.__name__}")
-    check: Check | None = metadata["check"]
-    if check is not None and not check.holds(value):
-        raise SettingsError(f"{name}: found {value!r}, wanted {check.wanted}")
+    if type(value) is not wanted.kind:
+        raise SettingsError(f"{name}: found {value!r}, wanted {KINDS[wanted.kind]}")
+    if wanted.check is not None and not wanted.check.holds(value):
+        raise SettingsError(f"{name}: {wanted.check.complaint(value)}")
     return value
+
+
+def from_version_0_1_0(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stored run config with keys and values of version 0.1.0 in today's form.
+
+    Version 0.1.0 called ``exit-loss = "linear"`` also "weighted", had a key ``cache`` beside
+    ``cache-mb``, and four keys ``mask-*`` in place of ``masks``, whose -1 left the model's value.
+    A config of today is returned unchanged.
+    """
+    new = dict(config)
+    if new.get("exit-loss") == "weighted":
+        new["exit-loss"] = "linear"
+    if new.pop("cache", True) is False:
+        new["cache-mb"] = 0
+    old = {"bands": "mask-bands", "frames": "mask-frames", "time": "mask-time-prob",
+           "channels": "mask-feature-prob"}  # fmt: skip
+    values = {kind: new.pop(name, -1) for kind, name in old.items()}
+    if any(value >= 0 for value in values.values()):
+        new["masks"] = ",".join(f"{kind}:{value}" for kind, value in values.items() if value >= 0)
+    return new

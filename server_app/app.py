@@ -19,7 +19,7 @@ from efmodel.model.precision import autocast
 from efmodel.protocol import describe_model
 from efmodel.settings import Settings, SettingsError
 from efmodel.speech import corpus, recordings
-from efmodel.speech.utterances import Utterance, prepare
+from efmodel.speech.utterances import SECONDS, Utterance, prepare
 from server_app import run_log
 from server_app.checkpoint import Checkpoints
 from server_app.results.compute import multiply_adds
@@ -55,9 +55,10 @@ def federate(grid: Grid, context: Context) -> RunFolder:
     frozen = parse(settings.freeze, settings.train, model.config.num_hidden_layers)
     owners = model.owner_exits()
     strategy = build(settings, owners, {name for name in owners if frozen.holds(name)})
-    folder = RunFolder(settings.output, settings.resume)
+    resume, output = settings.resume, settings.output
+    folder = RunFolder.open(resume) if resume else RunFolder.create(output)
     log(INFO, "run folder: %s", folder.path)
-    checkpoints = Checkpoints(folder.checkpoints, settings.keep_checkpoints)
+    checkpoints = Checkpoints(folder.checkpoints)
     start, after = ArrayRecord(model.state_dict()), 0
     if settings.resume:
         start, after = resumed(checkpoints, settings, strategy, start)
@@ -177,7 +178,7 @@ def test_utterances(
     if test is None:
         log(WARNING, "the data has no test half: no central evaluation")
         return []
-    seconds = (settings.min_seconds, settings.max_seconds)
+    seconds = (SECONDS[0], settings.max_seconds)
     utterances, skipped = prepare(test, tokenizer, model.config, to_train=False, seconds=seconds)
     skipped.log("test")
     log(INFO, "central evaluation on %d utterances", len(utterances))

@@ -44,7 +44,7 @@ class Checkpoints:
         How many of the last ones to keep.
     """
 
-    def __init__(self, folder: Path, keep: int) -> None:
+    def __init__(self, folder: Path, keep: int = 2) -> None:
         self.folder = folder
         self.keep = keep
 

@@ -5,13 +5,15 @@ from typing import Annotated
 
 import typer
 
+from efmodel.errors import shown_errors
 
+
+@shown_errors(FileNotFoundError, ValueError)
 def report(
     run: Annotated[
-        list[Path],
-        typer.Argument(help="Run folders, of finished runs or not, or folders that hold such."),
+        list[Path], typer.Argument(help="Run folders, finished or not, or folders that hold them.")
     ],
-    output: Annotated[Path, typer.Option(help="Where the comparison of several runs goes.")] = Path(
+    output: Annotated[Path, typer.Option(help="Folder for the comparison of several runs.")] = Path(
         "comparison"
     ),
 ) -> None:
@@ -20,40 +22,31 @@ def report(
     from server_app.results.report import write_report
     from server_app.results.run import find_runs
 
-    try:
-        runs = find_runs(run)
-        page = write_report(runs[0]) if len(runs) == 1 else write_comparison(runs, output)
-    except (FileNotFoundError, ValueError) as error:
-        typer.secho(str(error), fg="red", err=True)
-        raise typer.Exit(2) from None
-    typer.echo(page)
+    runs = find_runs(run)
+    typer.echo(write_report(runs[0]) if len(runs) == 1 else write_comparison(runs, output))
 
 
+@shown_errors(OSError)
 def keys(
-    folder: Annotated[Path, typer.Argument(help="Where keys are kept; what is there stays.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of the keys; existing files stay.")],
     name: Annotated[
         list[str] | None,
         typer.Option(help="DNS name or address of the SuperLink, as devices reach it; repeatable."),
     ] = None,
     device: Annotated[list[str] | None, typer.Option(help="A device's name; repeatable.")] = None,
     renew: Annotated[
-        bool, typer.Option("--renew", help="Make the named ones anew: certificate, device's pair.")
+        bool, typer.Option("--renew", help="Replace the certificate and the named devices' keys.")
     ] = False,
 ) -> None:
     """Make a certificate authority, the SuperLink's certificate, and a key pair per device.
 
-    Only `ca.crt` and its own private key belong on a device; `ca.key` on no machine that is online.
+    A device needs only `ca.crt` and its own private key. Keep `ca.key` on a machine that is not
+    online.
     """
-    from server_app.keys import KeysError, make_keys
+    from server_app.keys import make_keys
 
-    try:
-        written = make_keys(folder, name or [], device or [], renew)
-    except (KeysError, OSError) as error:
-        typer.secho(str(error), fg="red", err=True)
-        raise typer.Exit(2) from error
-    for path in written:
+    for path in make_keys(folder, name or [], device or [], renew):
         typer.echo(f"wrote {path}")
     for each in device or []:
-        typer.echo(
-            f"let it in: flwr supernode register {folder / each}.pub SUPERLINK --name {each}"
-        )
+        public = folder / f"{each}.pub"
+        typer.echo(f"register it: flwr supernode register {public} SUPERLINK --name {each}")

@@ -1,4 +1,4 @@
-"""Keys: a certificate authority, the SuperLink's certificate, and a key pair per device."""
+"""Keys: certificate authority, SuperLink certificate, and a key pair for each device."""
 
 import os
 import secrets
@@ -12,82 +12,88 @@ from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-CA_DAYS, SERVER_DAYS = 3650, 365  # how long certificates hold
+from efmodel.errors import UserError
+
+CA_DAYS, SERVER_DAYS = 3650, 365  # validity of the certificates
 
 Key = ec.EllipticCurvePrivateKey
 
 
-class KeysError(ValueError):
-    """Keys that cannot be made as asked."""
+class KeysError(UserError):
+    """A device name that cannot be used."""
 
 
 def make_keys(
     folder: Path, names: list[str], devices: list[str], renew: bool = False
 ) -> list[Path]:
-    """Make what TLS and node authentication need, and return what was written.
+    """Make the files for TLS and node authentication, and return the files written.
 
-    What is there stays, so that a device can be added later; ``renew`` makes the server's
-    certificate and the named devices' pairs anew (the authority stays: devices know it).
+    Existing files stay, so that a device can be added later. ``renew`` replaces the server's
+    certificate and the key pairs of the named devices, but not the authority, which all devices
+    have a copy of.
 
     Parameters
     ----------
     folder : Path
-        Holds ``ca.crt`` and ``ca.key``; ``server.pem``, ``server.key`` and ``superexec.secret``, by
-        which a SuperLink knows its superexec; and for each device its private key NAME and its
-        public one NAME.pub. What is private is readable by its owner only.
+        Gets ``ca.crt`` and ``ca.key``; ``server.pem``, ``server.key``, and ``superexec.secret``,
+        with which a superexec signs in at its SuperLink; and for each device its private key NAME
+        and its public key NAME.pub. Only the owner may read private files.
     names : list of str
-        DNS names and addresses by which devices reach the SuperLink; none: no server certificate.
+        DNS names and addresses by which devices reach the SuperLink. Empty: no certificate.
     devices : list of str
         Names of devices.
 
     Raises
     ------
     KeysError
-        If a device has the name of another file, or a path for a name.
+        If a device name is a path, or the name of another file.
     """
     for device in devices:
         if device in ("ca", "server", "") or Path(device).name != device or "." in device:
-            raise KeysError(f"device: found {device!r}, wanted a name of its own without dots")
+            wanted = "a name without dots and slashes, other than ca and server"
+            raise KeysError(f"device: found {device!r}, wanted {wanted}")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     written: list[Path] = []
     if not (folder / "ca.key").exists():
-        own = ec.generate_private_key(ec.SECP384R1())
-        written += _write_pair(folder / "ca.key", own, folder / "ca.crt", _authority(own))
+        key = ec.generate_private_key(ec.SECP384R1())
+        written += _write_pair(folder / "ca.key", key, folder / "ca.crt", _authority(key))
     if names and (renew or not (folder / "server.key").exists()):
         authority = form.load_pem_private_key((folder / "ca.key").read_bytes(), None)
         assert isinstance(authority, Key)
         issuer = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
-        own = ec.generate_private_key(ec.SECP384R1())
-        certificate = _server(names, own, issuer, authority)
-        written += _write_pair(folder / "server.key", own, folder / "server.pem", certificate)
+        key = ec.generate_private_key(ec.SECP384R1())
+        certificate = _server(names, key, issuer, authority)
+        written += _write_pair(folder / "server.key", key, folder / "server.pem", certificate)
         secret = folder / "superexec.secret"
         if not secret.exists():
             written.append(_write_private(secret, secrets.token_bytes(32)))
     for device in devices:
         if renew or not (folder / device).exists():
-            own = ec.generate_private_key(ec.SECP384R1())
-            public = own.public_key()
+            key = ec.generate_private_key(ec.SECP384R1())
+            public = key.public_key()
             line = public.public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH) + b"\n"
-            written += _write_pair(folder / device, own, folder / f"{device}.pub", line)
+            written += _write_pair(folder / device, key, folder / f"{device}.pub", line)
     return written
 
 
-def _authority(own: Key) -> bytes:
+def _authority(key: Key) -> bytes:
+    """Return the authority's certificate, signed by itself."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "EF-ASR authority")])
     return _sign(
-        _certificate(name, name, own, CA_DAYS, own.public_key())
+        _certificate(name, name, key, CA_DAYS, key.public_key())
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True),
-        own,
+        key,
     )
 
 
-def _server(names: list[str], own: Key, issuer: x509.Certificate, authority: Key) -> bytes:
+def _server(names: list[str], key: Key, issuer: x509.Certificate, authority: Key) -> bytes:
+    """Return the server's certificate for its names, signed by the authority."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
     purpose = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
-    alternatives = x509.SubjectAlternativeName([_general(each) for each in names])
+    alternatives = x509.SubjectAlternativeName([_alternative_name(each) for each in names])
     return _sign(
-        _certificate(issuer.subject, name, own, SERVER_DAYS, authority.public_key())
+        _certificate(issuer.subject, name, key, SERVER_DAYS, authority.public_key())
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(purpose, critical=False)
@@ -97,14 +103,14 @@ def _server(names: list[str], own: Key, issuer: x509.Certificate, authority: Key
 
 
 def _certificate(
-    issuer: x509.Name, subject: x509.Name, own: Key, days: int, signer: ec.EllipticCurvePublicKey
+    issuer: x509.Name, subject: x509.Name, key: Key, days: int, signer: ec.EllipticCurvePublicKey
 ) -> x509.CertificateBuilder:
     begin = datetime.now(UTC) - timedelta(hours=1)  # a device's clock may be slow
     return (
-        x509.CertificateBuilder(issuer, subject, own.public_key(), x509.random_serial_number())
+        x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
         .not_valid_before(begin)
         .not_valid_after(begin + timedelta(days=days))
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(own.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer), critical=False)
     )
 
@@ -127,7 +133,7 @@ def _sign(builder: x509.CertificateBuilder, signer: Key) -> bytes:
     return builder.sign(signer, hashes.SHA384()).public_bytes(form.Encoding.PEM)
 
 
-def _general(name: str) -> x509.GeneralName:
+def _alternative_name(name: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ip_address(name))
     except ValueError:
@@ -135,8 +141,8 @@ def _general(name: str) -> x509.GeneralName:
 
 
 def _write_pair(private: Path, key: Key, public: Path, content: bytes) -> list[Path]:
-    """Write a private key, and what the world may see of it."""
-    device = public.suffix == ".pub"  # a SuperNode reads OpenSSH's form, a SuperLink PKCS #8
+    """Write a private key, and its public key or certificate."""
+    device = public.suffix == ".pub"  # a SuperNode reads the OpenSSH format, a SuperLink PKCS #8
     kind = form.PrivateFormat.OpenSSH if device else form.PrivateFormat.PKCS8
     _write_private(private, key.private_bytes(form.Encoding.PEM, kind, form.NoEncryption()))
     public.write_bytes(content)
@@ -144,7 +150,7 @@ def _write_pair(private: Path, key: Key, public: Path, content: bytes) -> list[P
 
 
 def _write_private(path: Path, content: bytes) -> Path:
-    """Write what nobody else may ever have read."""
+    """Write a file that only its owner can read, from its first byte on."""
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(content)

@@ -1,4 +1,4 @@
-"""How a run is going, in a file that Prometheus's node_exporter reads (textfile collector)."""
+"""The state of a run in a file for Prometheus's node_exporter (textfile collector)."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ PREFIX = "ef_asr_"
 
 
 def write(folder: RunFolder, rounds: int) -> None:
-    """Write ``metrics.prom`` anew, whole, after a round; ``rounds`` are all that are wanted."""
+    """Replace ``metrics.prom`` after a round; ``rounds`` is the number of rounds of the run."""
     records = read_metrics(folder.metrics)
     last = records[-1]
     registry = CollectorRegistry()
@@ -20,25 +20,25 @@ def write(folder: RunFolder, rounds: int) -> None:
     def gauge(
         name: str, meaning: str, values: Iterable[tuple[str, float]], label: str = ""
     ) -> None:
-        made = Gauge(PREFIX + name, meaning, [label] if label else [], registry=registry)
+        metric = Gauge(PREFIX + name, meaning, [label] if label else [], registry=registry)
         for key, value in values:
-            (made.labels(key) if label else made).set(value)
+            (metric.labels(key) if label else metric).set(value)
 
     def exits(values: list[float]) -> list[tuple[str, float]]:
         return [(str(exit), value) for exit, value in enumerate(values, start=1)]
 
     gauge("round", "Last round that ended", [("", last["round"])])
-    gauge("rounds", "Rounds wanted", [("", rounds)])
-    made = Gauge(PREFIX + "round_end_seconds", "When it ended, Unix time", registry=registry)
-    made.set_to_current_time()
+    gauge("rounds", "Rounds of the run", [("", rounds)])
+    ended = Gauge(PREFIX + "round_end_seconds", "When it ended, Unix time", registry=registry)
+    ended.set_to_current_time()
     for key in ("sampled", "answered", "failed"):
         gauge(f"clients_{key}", f"Clients {key} in the last round", [("", last[key])])
-    moved = sum(each["bytes-down"] + each["bytes-up"] for each in records)
-    gauge("bytes", "Bytes of tensors exchanged so far", [("", moved)])
+    exchanged = sum(record["bytes-down"] + record["bytes-up"] for record in records)
+    gauge("bytes", "Bytes of tensors exchanged so far", [("", exchanged)])
     gauge("trainers", "Clients that trained an exit", exits(last["trainers-per-exit"]), "exit")
     losses = last["clients"].get("train-loss", [])
     gauge("train_loss", "Training loss of the last round", exits(losses), "exit")
-    evaluated = next((each for each in reversed(records) if each["wer"]), None)
+    evaluated = next((record for record in reversed(records) if record["wer"]), None)
     if evaluated:
         gauge("wer", "Word error rate, last evaluation", exits(evaluated["wer"]), "exit")
         gauge("cer", "Character error rate, last evaluation", exits(evaluated["cer"]), "exit")

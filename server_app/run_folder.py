@@ -1,59 +1,71 @@
-"""The folder of one run: config.json, metrics.jsonl, checkpoints/, model/, plots."""
+"""The folder of one run: config.json, metrics.jsonl, checkpoints/, model/, report.html."""
 
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from efmodel import atomic_file
+from efmodel.settings import from_version_0_1_0
 
-# The last line that a server app logs, whatever becomes of the processes around it.
+# Start of the last line that the server app logs.
 FINISHED, FAILED = "run finished: ", "run failed: "
 
 
+@dataclass(frozen=True)
 class RunFolder:
-    """Where a run's results go.
+    """The folder of one run: where each file is, and how it is written.
 
-    Parameters
-    ----------
-    output : str
-        The folder; empty for a new one under ``~/ef-asr-runs``, named by the time.
-    resume : str
-        The folder of a run to go on with; empty for a new run.
-
-    Raises
-    ------
-    FileExistsError
-        If ``output`` already holds a run: results are never overwritten.
-    FileNotFoundError
-        If ``resume`` holds no run.
+    ``create`` makes the folder of a new run, ``open`` takes that of a run, ``at`` any path.
     """
 
-    def __init__(self, output: str, resume: str = "") -> None:
-        if resume:
-            self.path = Path(resume).expanduser().resolve()
-            if not self.config.is_file():
-                raise FileNotFoundError(f"resume: found no config.json in {self.path}")
-            return
-        if output:
-            self.path = Path(output).expanduser().resolve()
-        else:
-            self.path = Path.home() / "ef-asr-runs" / time.strftime("%Y%m%d-%H%M%S")
-        if self.metrics.exists():
-            raise FileExistsError(f"output: {self.path} holds a run already, wanted a new folder")
-        self.path.mkdir(parents=True, exist_ok=True)
+    path: Path
 
     @classmethod
-    def at(cls, path: Path) -> "RunFolder":
-        """Return a folder's names, whether there is a run in it or not; nothing is made."""
-        folder = cls.__new__(cls)
-        folder.path = path.expanduser().resolve()
+    def create(cls, output: str | Path = "") -> "RunFolder":
+        """Make the folder of a new run.
+
+        Parameters
+        ----------
+        output : str or Path
+            The folder; empty for a new one under ``~/ef-asr-runs``, named by the time.
+
+        Raises
+        ------
+        FileExistsError
+            If it holds a run already: results are never overwritten.
+        """
+        new = Path.home() / "ef-asr-runs" / time.strftime("%Y%m%d-%H%M%S")
+        folder = cls.at(output or new)
+        if folder.metrics.exists():
+            raise FileExistsError(f"output: {folder.path} holds a run already, wanted a new folder")
+        folder.path.mkdir(parents=True, exist_ok=True)
         return folder
+
+    @classmethod
+    def open(cls, path: str | Path) -> "RunFolder":
+        """Return the folder of a run, finished or not.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no run config in it.
+        """
+        folder = cls.at(path)
+        if not folder.config.is_file():
+            raise FileNotFoundError(f"found no config.json in {folder.path}, wanted a run folder")
+        return folder
+
+    @classmethod
+    def at(cls, path: str | Path) -> "RunFolder":
+        """Return the names of the files of a run at a path, whether there is one or not."""
+        return cls(Path(path).expanduser().resolve())
 
     @property
     def metrics(self) -> Path:
-        """One JSON object a line, one line a round."""
+        """The metrics of each round, one JSON object a line."""
         return self.path / "metrics.jsonl"
 
     @property
@@ -63,77 +75,87 @@ class RunFolder:
 
     @property
     def command(self) -> Path:
-        """What started the run: its method, number of nodes, commands, and versions."""
+        """How the run was started: method, number of nodes, commands, package versions."""
         return self.path / "command.json"
 
     @property
     def checkpoints(self) -> Path:
-        """What a run goes on from."""
+        """The checkpoints, from which a run resumes."""
         return self.path / "checkpoints"
 
     @property
     def model(self) -> Path:
-        """What ``from_pretrained`` loads, tokenizer included."""
+        """The last model and its tokenizer, for ``from_pretrained``."""
         return self.path / "model"
 
     @property
     def plot(self) -> Path:
-        """WER and CER per exit over the rounds."""
+        """A plot of WER and CER per exit over the rounds."""
         return self.path / "wer.png"
 
     @property
     def log(self) -> Path:
-        """What the server app said, one JSON object a line."""
+        """The log of the server app, one JSON object a line."""
         return self.path / "log.jsonl"
 
     @property
     def status(self) -> Path:
-        """How the run is going, in Prometheus's text format."""
+        """The state of the run, in Prometheus's text format."""
         return self.path / "metrics.prom"
 
     @property
     def report(self) -> Path:
-        """How the run went, for a browser."""
+        """The report of the run, for a browser."""
         return self.path / "report.html"
 
     def add_command(self, command: str, method: str, nodes: int) -> None:
-        """Write down a command that started, or resumed, the run; a sweep told more before."""
-        known = {"method": method, "nodes": nodes, "commands": [], **self.about()}
-        self.write_command({**known, "commands": [*known["commands"], command]})
+        """Add a command that started or resumed the run; what a sweep wrote before stays."""
+        about = {"method": method, "nodes": nodes, "commands": [], **self.about()}
+        self.write_command({**about, "commands": [*about["commands"], command]})
 
     def add_versions(self, versions: Mapping[str, str]) -> None:
-        """Write down on what the run was started, or resumed, if on anything else than before."""
+        """Add the package versions that the run was started or resumed on, if they are new."""
         about = self.about()
         before = about.get("versions", [])
         if versions not in before:
             self.write_command({**about, "versions": [*before, versions]})
 
     def about(self) -> dict[str, Any]:
-        """Return what is written down of how the run was started; empty if nothing is.
+        """Return how the run was started, from ``command.json``; empty if there is none.
 
         Raises
         ------
         ValueError
-            If that is no JSON object.
+            If the file holds no JSON object.
         """
         return read_object(self.command) if self.command.is_file() else {}
 
     def write_command(self, about: Mapping[str, Any]) -> None:
-        """Write down how the run is, or will be, started."""
+        """Write how the run is started to ``command.json``."""
         atomic_file.write(self.command, (json.dumps(about, indent=2) + "\n").encode())
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        """Write down the whole run config."""
+        """Write the whole run config."""
         text = json.dumps(dict(sorted(config.items())), indent=2)
         self.config.write_text(text + "\n", encoding="utf-8")
 
+    def read_config(self) -> dict[str, Any]:
+        """Return the run config; keys and values of version 0.1.0 in today's form.
+
+        Raises
+        ------
+        ValueError
+            If the file holds no JSON object.
+        """
+        return from_version_0_1_0(read_object(self.config))
+
     def write_round(self, record: Mapping[str, Any]) -> None:
-        """Append one round's line."""
+        """Append the metrics of one round."""
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
     def forget_after(self, last_round: int) -> None:
-        """Drop the lines of later rounds, and one half written: those rounds are run again."""
+        """Drop the lines of later rounds and an unfinished line: those rounds run again."""
         kept = [record for record in read_metrics(self.metrics) if record["round"] <= last_round]
         part = self.metrics.with_suffix(".part")
         part.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
@@ -141,24 +163,24 @@ class RunFolder:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object that a file holds.
+    """Return the JSON object in a file.
 
     Raises
     ------
     ValueError
-        Naming the file, if it holds none.
+        Naming the file, if it holds no JSON object.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: found no JSON ({error})") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: found {type(found).__name__}, wanted a JSON object")
-    return found
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: found {type(content).__name__}, wanted a JSON object")
+    return content
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the rounds of a ``metrics.jsonl``; a last line still being written is left out."""
+    """Return the rounds in a ``metrics.jsonl``, without a last line that is still being written."""
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]
@@ -166,8 +188,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def line(record: dict[str, Any], rounds: int) -> str:
-    """Return a round's record as one line that a person can read."""
-    moved = record["bytes-down"] + record["bytes-up"]
+    """Return the metrics of a round as one line of the log."""
+    sent = record["bytes-down"] + record["bytes-up"]
     full = record["bytes-down-full"] + record["bytes-up-full"]
     parts = [
         f"round {record['round']}/{rounds}",
@@ -175,7 +197,7 @@ def line(record: dict[str, Any], rounds: int) -> str:
         + (f" ({record['failed']} failed)" if record["failed"] else "")
         + (f" ({record['spare']} spare)" if record["spare"] else ""),
         "trainers per exit " + " ".join(map(str, record["trainers-per-exit"])),
-        f"{moved / 1e6:.1f} MB" + (f" ({moved / full:.0%} of full)" if full else ""),
+        f"{sent / 1e6:.1f} MB" + (f" ({sent / full:.0%} of full)" if full else ""),
     ]
     if record["clients"].get("train-loss"):
         losses = " ".join(f"{loss:.2f}" for loss in record["clients"]["train-loss"])

@@ -1,4 +1,4 @@
-"""What the server app says, one JSON object a line, for programs that gather logs."""
+"""The log of the server app as JSON, one object a line, for programs that collect logs."""
 
 import json
 import logging
@@ -8,21 +8,22 @@ from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-LARGEST = 10_000_000  # bytes; then the file becomes log.jsonl.1 and another begins
+MAX_BYTES = 10_000_000  # a larger file becomes log.jsonl.1, and a new one starts
 
 
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """Return a line: when, in UTC; how grave; what."""
+        """Return a line with time (UTC), level and message."""
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        said = {"time": when, "level": record.levelname, "message": record.getMessage().strip()}
-        return json.dumps(said, ensure_ascii=False)
+        message = record.getMessage().strip()
+        line = {"time": when, "level": record.levelname, "message": message}
+        return json.dumps(line, ensure_ascii=False)
 
 
 @contextmanager
 def written_to(path: Path) -> Iterator[None]:
-    """Write what is logged meanwhile, by us and by Flower, to ``path`` too."""
-    handler = RotatingFileHandler(path, maxBytes=LARGEST, backupCount=1, encoding="utf-8")
+    """Also write to ``path`` what this app and Flower log within the ``with`` block."""
+    handler = RotatingFileHandler(path, maxBytes=MAX_BYTES, backupCount=1, encoding="utf-8")
     handler.setFormatter(_JsonLines())
     logger = logging.getLogger("flwr")
     logger.addHandler(handler)

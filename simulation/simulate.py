@@ -53,7 +53,7 @@ def simulate(
     from simulation.run_config import run_config
 
     try:
-        method = methods.load(preset) if preset else methods.Preset("", {})
+        method = methods.load(preset) if preset else methods.Method("", {})
         if len(method.parts) > 1:
             raise SettingsError(f"preset: {preset} is {len(method.parts)} runs, wanted in a sweep")
         config = run_config(overrides or [], method.config)
@@ -68,7 +68,8 @@ def simulate(
         nodes = _nodes(nodes, method.nodes, settings, speech["speaker"][:])
         named = str(output or settings.output)
         named = named or str(Path("runs") / time.strftime("%Y%m%d-%H%M%S"))
-        folder = RunFolder(named, settings.resume)
+        resume = settings.resume
+        folder = RunFolder.open(resume) if resume else RunFolder.create(named)
     except (SettingsError, recordings.DataError, FileExistsError, FileNotFoundError) as error:
         typer.secho(str(error), fg="red", err=True)
         raise typer.Exit(2) from None
@@ -105,7 +106,7 @@ def _nodes(asked: int | None, preset: int, settings: "Settings", speakers: list[
 
     own = preset or len(set(speakers))
     try:
-        about = RunFolder("", settings.resume).about() if settings.resume else {}
+        about = RunFolder.open(settings.resume).about() if settings.resume else {}
         before = about.get("nodes")
         if before is not None:  # none is known of what `flwr run` started
             own = before or len(set(speakers))  # 0: a sweep's way to say one per speaker

@@ -1,4 +1,4 @@
-"""What a sweep runs: methods x options x seeds, each a folder of its own."""
+"""The runs of a sweep: every method with every combination of options and every seed."""
 
 import itertools
 import json
@@ -7,25 +7,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from efmodel.checks import Check
 from efmodel.config import PRESETS, EarlyExitConfig, preset
 from efmodel.partition import capacity_of
-from efmodel.settings import Check, Settings, SettingsError
+from efmodel.settings import Settings, SettingsError
 from server_app.run_folder import RunFolder, read_metrics
 from server_app.strategy import registry
 from server_app.strategy.selection import selector
 from simulation import methods
-from simulation.methods import Preset
-from simulation.run_config import Config, defaults
+from simulation.methods import Method
+from simulation.run_config import Config, check_config, defaults
 
-# Keys of the run config that a sweep sets itself, and what from.
-OWN = {
+# Run config keys that the sweep itself sets, and why nobody else may.
+SET_BY_SWEEP = {
     "seed": "seeds = [...] gives them",
     "output": "--output says where all runs go",
-    "resume": "a sweep goes on with its runs by itself",
+    "resume": "a sweep resumes its runs by itself",
 }
-# What a sweep's file may hold.
+# Keys of a sweep's file.
 FILE = {
-    "methods": methods.list_of(str, "names of presets"),
+    "methods": methods.list_of(str, "names of methods"),
     "seeds": methods.list_of(int, "whole numbers"),
     "nodes": methods.COUNT,
     "config": methods.TABLE,
@@ -45,12 +46,14 @@ class PlannedRun:
     ----------
     folder : Path
         Its run folder.
-    method, part : str, int or None
-        The preset, and which of its parts, if it has several.
+    method : str
+        The name of its method.
+    part : int or None
+        Its place in a method of several runs.
     nodes : int
         Simulated clients; 0 for one per training speaker.
     config : dict
-        Its whole run config, but for ``output``.
+        Its whole run config, without ``output``.
     """
 
     folder: Path
@@ -61,14 +64,14 @@ class PlannedRun:
 
     @property
     def name(self) -> str:
-        """What tells it from the others, such as "separate/seed-0/part-1"."""
+        """Its name within the sweep, such as "separate/seed-0/part-1"."""
         parts = self.folder.parts
         return "/".join(parts[len(parts) - parts[::-1].index(self.method) - 1 :])
 
     def command(self) -> list[str]:
-        """Return what starts it, or goes on with it where it was stopped."""
-        known = defaults()
-        changed = {key: value for key, value in self.config.items() if value != known[key]}
+        """Return the arguments of ``ef-asr`` that start it, or resume it."""
+        default = defaults()
+        changed = {key: value for key, value in self.config.items() if value != default[key]}
         words = ["simulate", "--output", str(self.folder)]
         if self.rounds_done():
             changed["resume"] = str(self.folder)
@@ -78,16 +81,16 @@ class PlannedRun:
         return words
 
     def rounds_done(self) -> int:
-        """Return how many rounds are behind it."""
+        """Return the number of its finished rounds."""
         return len(read_metrics(RunFolder.at(self.folder).metrics))
 
     def is_done(self) -> bool:
-        """Return whether it has ended well."""
+        """Return whether all its rounds are finished and its report is written."""
         folder = RunFolder.at(self.folder)
         return folder.report.is_file() and self.rounds_done() == self.config["rounds"]
 
     def prepare(self) -> None:
-        """Make its folder, and write down what the run itself does not know of the sweep.
+        """Make its folder, and write its method, part and number of nodes there.
 
         Raises
         ------
@@ -97,12 +100,12 @@ class PlannedRun:
         folder = RunFolder.at(self.folder)
         begun = folder.config.is_file()
         if begun:
-            found = json.loads(folder.config.read_text(encoding="utf-8"))
-            found["nodes"] = folder.about().get("nodes")  # None if nothing says so
+            stored = folder.read_config()
+            stored["nodes"] = folder.about().get("nodes")  # None if it is not known
             for key, value in {**self.config, "nodes": self.nodes}.items():
-                if key not in OWN and found.get(key) not in (value, None):
+                if key not in SET_BY_SWEEP and stored.get(key) not in (value, None):
                     raise SettingsError(
-                        f"{self.folder}: holds a run with {key} = {found[key]!r}, wanted "
+                        f"{self.folder}: holds a run with {key} = {stored[key]!r}, wanted "
                         f"{value!r}: move it away, or choose another --output"
                     )
         if not (begun and folder.command.is_file()):
@@ -117,21 +120,21 @@ def plan(file: Path, output: Path, overrides: Mapping[str, Any]) -> list[Planned
     Parameters
     ----------
     file : Path
-        TOML: ``methods`` (names of presets), ``seeds``, ``nodes``; ``[config]``, the run config of
-        all; ``[grid]``, lists of values of which every combination is run; ``[method.NAME]``, what
-        a method has beside its preset (run config keys, ``nodes``, ``parts``).
+        TOML: ``methods`` (names), ``seeds``, ``nodes``; ``[config]``, run config keys of all runs;
+        ``[grid]``, lists of values of which every combination is run; ``[method.NAME]``, changes
+        of one method (run config keys, ``nodes``, ``parts``).
     output : Path
         Where the run folders go: METHOD/[OPTIONS/]seed-N[/part-N].
     overrides : Mapping[str, Any]
-        Run config keys that come before those of ``[config]``; none that a method or ``[grid]``
-        sets, since an override that reaches some of the runs makes their comparison unfair.
+        Run config keys in place of those in ``[config]``. Keys that a method or ``[grid]`` sets are
+        refused: an override of only some of the runs makes their comparison unfair.
 
     Raises
     ------
     SettingsError
-        Naming the file and what is wrong with it.
+        Naming the file and the mistake in it.
     """
-    table = methods.in_order(
+    table = methods.check_table(
         {"methods": [], "seeds": [0], "nodes": 0, "config": {}, "grid": {}, "method": {}}
         | methods.read(file),
         FILE,
@@ -141,28 +144,26 @@ def plan(file: Path, output: Path, overrides: Mapping[str, Any]) -> list[Planned
     if unused := table["method"].keys() - {method.name for method in chosen}:
         raise SettingsError(f"{file}: found [method.{min(unused)}], which is none of its methods")
     set_by = {method.name: method.keys for method in chosen} | {"[grid]": table["grid"].keys()}
-    _refuse_own(set_by | {"[config]": table["config"], "--set": overrides}, file)
+    _refuse_keys_of_sweep(set_by | {"[config]": table["config"], "--set": overrides}, file)
     _refuse_partial(overrides, set_by, file)
 
-    known = defaults()
-    base = known | methods.checked(table["config"], known, file)
-    base |= methods.checked(overrides, known, "--set")
+    base = defaults() | check_config(table["config"], file) | check_config(overrides, "--set")
     runs: dict[Path, PlannedRun] = {}
     for seed, options in itertools.product(table["seeds"], _combinations(table["grid"], file)):
-        changed = methods.checked(options, known, file)
+        changed = check_config(options, file)
         for method in chosen:
             for part, config in enumerate(_configs(method, base, changed, seed)):
                 _check(config, method, file)
                 number = None if len(method.parts) == 1 else part
                 name = _name(method.name, options, seed, number)
                 if name in runs:
-                    raise SettingsError(f"{file}: found {name} twice, wanted each run once")
+                    raise SettingsError(f"{file}: found {name} twice, wanted every run once")
                 nodes = method.nodes or table["nodes"]
                 runs[name] = PlannedRun(output.resolve() / name, method.name, number, nodes, config)
     return list(runs.values())
 
 
-def _method(name: str, tables: Mapping[str, Config], file: Path) -> Preset:
+def _method(name: str, tables: Mapping[str, Config], file: Path) -> Method:
     try:
         method = methods.load(name)
     except SettingsError as error:
@@ -170,7 +171,7 @@ def _method(name: str, tables: Mapping[str, Config], file: Path) -> Preset:
     return method.changed(tables.get(name, {}), f"{file}: [method.{name}]")
 
 
-def _configs(method: Preset, base: Config, options: Config, seed: int) -> Iterator[Config]:
+def _configs(method: Method, base: Config, options: Config, seed: int) -> Iterator[Config]:
     """Yield the whole run config of each of a method's parts."""
     for part in method.parts:
         config = base | method.config | options | part | {"seed": seed}
@@ -179,27 +180,28 @@ def _configs(method: Preset, base: Config, options: Config, seed: int) -> Iterat
         yield config
 
 
-def _refuse_own(set_by: Mapping[str, Iterable[str]], file: Path) -> None:
-    """Refuse keys that the sweep itself sets, wherever they stand."""
+def _refuse_keys_of_sweep(set_by: Mapping[str, Iterable[str]], file: Path) -> None:
+    """Refuse run config keys that the sweep itself sets."""
     for place, keys in set_by.items():
-        for key in sorted(OWN.keys() & keys):
-            raise SettingsError(f"{file}: {key}: found in {place}, but {OWN[key]}")
+        for key in sorted(SET_BY_SWEEP.keys() & keys):
+            raise SettingsError(f"{file}: {key}: found in {place}, but {SET_BY_SWEEP[key]}")
 
 
 def _refuse_partial(
     overrides: Mapping[str, Any], set_by: Mapping[str, Iterable[str]], file: Path
 ) -> None:
-    """Refuse overrides of what not all runs take from ``[config]``."""
+    """Refuse overrides of keys that a method or ``[grid]`` sets."""
     for key, value in overrides.items():
-        if own := [name for name, keys in set_by.items() if key in keys]:
-            have = "has its" if len(own) == 1 else "have their"
+        if setters := [name for name, keys in set_by.items() if key in keys]:
+            have = "has its" if len(setters) == 1 else "have their"
             raise SettingsError(
-                f"{key}: found --set {key}={value}, but {' and '.join(own)} {have} own in {file}"
+                f"{key}: found --set {key}={value}, but {' and '.join(setters)} {have} own in "
+                f"{file}"
             )
 
 
-def _check(config: Config, method: Preset, file: Path) -> None:
-    """Refuse what would fail, or mean something else, only when the run starts: hours later."""
+def _check(config: Config, method: Method, file: Path) -> None:
+    """Refuse a run config that would only fail when its run starts, hours later."""
     try:
         settings = Settings.from_run_config(config)
         selector(settings.select)
@@ -216,14 +218,14 @@ def _check(config: Config, method: Preset, file: Path) -> None:
 
 
 def _num_exits(model: str) -> int | None:
-    """Return how many exits a preset or a saved model has; None for what is no such thing."""
+    """Return the number of exits of a preset or saved model; None for any other model."""
     if model in PRESETS:
         return preset(model).num_exits
     file = Path(model).expanduser() / "config.json"
-    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    if found.get("model_type") != EarlyExitConfig.model_type:
+    sizes = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if sizes.get("model_type") != EarlyExitConfig.model_type:
         return None
-    saved: EarlyExitConfig = EarlyExitConfig.from_dict(found)
+    saved: EarlyExitConfig = EarlyExitConfig.from_dict(sizes)
     return saved.num_exits
 
 
@@ -236,5 +238,5 @@ def _combinations(grid: Mapping[str, Any], file: Path) -> Iterator[Config]:
 
 
 def _name(method: str, options: Config, seed: int, part: int | None) -> Path:
-    named = ",".join(f"{key}={value}".replace("/", "_") for key, value in options.items())
-    return Path(method, named, f"seed-{seed}", "" if part is None else f"part-{part}")
+    changes = ",".join(f"{key}={value}".replace("/", "_") for key, value in options.items())
+    return Path(method, changes, f"seed-{seed}", "" if part is None else f"part-{part}")

@@ -1,4 +1,4 @@
-"""``ef-asr sweep``: the runs of an experiment, on the cores there are, until all are done."""
+"""``ef-asr sweep``: run an experiment, several runs at a time, and compare them."""
 
 import os
 import signal
@@ -19,28 +19,30 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from efmodel.errors import UserError, show, shown_errors
 from simulation.simulate import Override
 
 if TYPE_CHECKING:
     from simulation.sweep import PlannedRun
 
-POLL = 0.5  # seconds between looks at the runs
+POLL = 0.5  # seconds between checks of the runs
 
 
 def sweep(
-    file: Annotated[Path, typer.Argument(help="Which methods, seeds and options; TOML.")],
+    file: Annotated[Path, typer.Argument(help="Methods, seeds and options; TOML.")],
     data: Annotated[
         str | None, typer.Option(help="A folder of recordings, or a corpus by name.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Where the runs go; by default runs/NAME-OF-FILE.")
+        Path | None, typer.Option(help="Folder of the runs; by default runs/NAME-OF-FILE.")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(help="Runs at a time, which share the cores; one a core.")
+        int | None,
+        typer.Option(help="Runs at the same time; by default one per core."),
     ] = None,
     overrides: Override = None,
 ) -> None:
-    """Run what is not yet done of an experiment, then compare. Start it again to go on with it.
+    """Run an experiment, then compare its runs. The same command resumes it.
 
     The last line is the page that compares the runs.
     """
@@ -48,43 +50,51 @@ def sweep(
     from simulation.run_config import overridden
     from simulation.sweep import plan
 
-    try:
+    folder = output or Path("runs") / file.stem
+    with shown_errors(ValueError):  # also a file in a run folder that is not JSON
         config = overridden(overrides or [])
         if data is not None:
             copy = config.get("data-path", "")
             config["data"], config["data-path"] = corpus.named(data, copy)
-        folder = output or Path("runs") / file.stem
         runs = plan(file, folder, config)
         for run in runs:
             run.prepare()
-    except ValueError as error:  # SettingsError, or a run folder's file that is no JSON
-        typer.secho(str(error), fg="red", err=True)
-        raise typer.Exit(2) from None
     cores = sorted(os.sched_getaffinity(0))
     failed = Queue(runs, _shares(cores, jobs or len(cores))).work()
     done = [run.folder for run in runs if run.is_done()]
     if done:
-        from server_app.results.page import write_comparison  # hours later than all the others
-
-        try:
-            print(write_comparison(done, folder))
-        except ValueError as error:
-            found = f"the runs are in {folder}, but their comparison failed: {error}"
-            typer.secho(found, fg="red", err=True)
-            raise typer.Exit(1) from None
+        with shown_errors(status=1):
+            print(_compared(done, folder))
     raise typer.Exit(1 if failed else 0)
 
 
+def _compared(runs: list[Path], folder: Path) -> Path:
+    """Write the page that compares the runs.
+
+    Raises
+    ------
+    UserError
+        If a run cannot be read.
+    """
+    from server_app.results.page import write_comparison  # imports that the runs need not wait for
+
+    try:
+        return write_comparison(runs, folder)
+    except ValueError as error:
+        message = f"the runs are in {folder}, but their comparison failed: {error}"
+        raise UserError(message) from None
+
+
 def _shares(cores: list[int], jobs: int) -> list[set[int]]:
-    """Deal the cores out to so many runs at a time; no run has none."""
+    """Divide the cores among this many runs, each with at least one core."""
     jobs = max(1, min(jobs, len(cores)))
     return [set(cores[number::jobs]) for number in range(jobs)]
 
 
 class Queue:
-    """Runs one after another on each share of the cores.
+    """The runs that wait, and those under way, one on each share of the cores.
 
-    A run whose clients are few cannot keep several cores busy; several runs can.
+    A run with few clients does not keep several cores busy; several runs do.
     """
 
     def __init__(self, runs: list["PlannedRun"], shares: list[set[int]]) -> None:
@@ -100,29 +110,31 @@ class Queue:
         )
 
     def work(self) -> list["PlannedRun"]:
-        """Run all that wait, and return those that failed; Ctrl-C stops those under way."""
+        """Run all that wait, and return those that failed. Ctrl-C stops the runs under way."""
         print(f"runs: {self.total}; done: {self.skipped}; at a time: {len(self.free)}", flush=True)
         self.progress.disable = not self.progress.console.is_terminal
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # kill, like Ctrl-C, stops it all
+        signal.signal(
+            signal.SIGTERM, signal.default_int_handler
+        )  # SIGTERM stops all runs, like Ctrl-C
         try:
             with self.progress:
                 while self.waiting or self.running:
                     while self.waiting and self.free:
                         self._start(self.waiting.pop(0), self.free.pop())
                     time.sleep(POLL)
-                    self._look()
+                    self._update()
         except KeyboardInterrupt:
             for process in self.running:
                 process.terminate()
             for process in self.running:
                 process.wait()
-            typer.secho("interrupted: the same command goes on", fg="yellow", err=True)
+            typer.secho("interrupted: the same command resumes", fg="yellow", err=True)
             raise typer.Exit(130) from None
         return self.failed
 
     def _start(self, run: "PlannedRun", cores: set[int]) -> None:
         program = str(Path(sys.executable).parent / "ef-asr")
-        everywhere = os.sched_getaffinity(0)
+        all_cores = os.sched_getaffinity(0)
         os.sched_setaffinity(0, cores)  # a process starts on its parent's cores
         try:
             with (run.folder / "sweep.log").open("ab") as log:
@@ -130,11 +142,11 @@ class Queue:
                     [program, *run.command()], stdout=log, stderr=log, start_new_session=True
                 )
         finally:
-            os.sched_setaffinity(0, everywhere)
+            os.sched_setaffinity(0, all_cores)
         task = self.progress.add_task(run.name, total=run.config["rounds"])
         self.running[process] = (run, cores, task)
 
-    def _look(self) -> None:
+    def _update(self) -> None:
         for process, (run, _, task) in list(self.running.items()):
             self.progress.update(task, completed=run.rounds_done())
             if process.poll() is not None:
@@ -152,12 +164,12 @@ class Queue:
             return
         self.failed.append(run)
         lines = (run.folder / "sweep.log").read_text(errors="replace").splitlines()
-        typer.secho(f"{count} failed after {minutes:.1f} min:", fg="red", err=True)
+        show(f"{count} failed after {minutes:.1f} min:")
         typer.secho("\n".join(lines[-4:]), err=True)
 
 
 def _rates(run: "PlannedRun") -> str:
-    """Say what a run reached."""
+    """Return the word error rates of a run's last round, for the log."""
     from server_app.run_folder import RunFolder, read_metrics
 
     with suppress(IndexError):

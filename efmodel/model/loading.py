@@ -5,6 +5,7 @@ from pathlib import Path
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from efmodel.config import PRESETS, EarlyExitConfig, preset
+from efmodel.errors import UserError, did_you_mean
 from efmodel.model import backbone
 from efmodel.model.early_exit import EarlyExitForCTC
 from efmodel.model.lora import with_adapters
@@ -12,7 +13,7 @@ from efmodel.settings import Settings, SettingsError
 from efmodel.speech import vocabulary
 
 
-class ModelError(ValueError):
+class ModelError(UserError):
     """A folder that holds no model of ours, or an exit that it does not have."""
 
 
@@ -69,7 +70,7 @@ def _model(settings: Settings) -> tuple[EarlyExitForCTC, PreTrainedTokenizerBase
     name = str(path) if path.is_dir() else settings.model
     if not path.is_dir() and "/" not in name:
         wanted = f"one of {', '.join(PRESETS)}, a folder, or a checkpoint's Hub name"
-        raise SettingsError(f"model: found {name!r}, wanted {wanted}")
+        raise SettingsError(f"model: found {name!r}, wanted {wanted}{did_you_mean(name, PRESETS)}")
     try:
         if path.is_dir() and _is_ours(path):
             return EarlyExitForCTC.from_pretrained(path), AutoTokenizer.from_pretrained(path)

@@ -11,23 +11,16 @@ from torch.nn import functional
 
 from efmodel.config import EarlyExitConfig
 from efmodel.model.frames import frame_mask
-from efmodel.settings import Settings
+from efmodel.settings import Settings, mask_sizes
 
 
 def choose_masks(config: EarlyExitConfig, settings: Settings) -> None:
-    """Set what the run config says of masks in a built model's ``config``; -1 leaves it alone.
+    """Change the masks in a built model's ``config`` as the run config's ``masks`` says.
 
     Before a model is built, ``mask_time_prob`` decides whether it has a vector for masked frames,
     which must not differ between clients.
     """
-    if settings.mask_bands >= 0:
-        config.mask_mel_bins = settings.mask_bands
-    if settings.mask_frames >= 0:
-        config.mask_mel_frames = settings.mask_frames
-    if settings.mask_time_prob >= 0:
-        config.mask_time_prob = settings.mask_time_prob
-    if settings.mask_feature_prob >= 0:
-        config.mask_feature_prob = settings.mask_feature_prob
+    config.update(mask_sizes(settings.masks))
 
 
 def mask_features(

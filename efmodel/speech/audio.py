@@ -13,9 +13,10 @@ import torchaudio
 from torch import Tensor
 
 from efmodel.config import SAMPLE_RATE
+from efmodel.errors import UserError
 
 
-class AudioError(ValueError):
+class AudioError(UserError):
     """A file that cannot be read as audio."""
 
 

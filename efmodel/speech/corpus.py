@@ -10,6 +10,7 @@ from pathlib import Path
 from datasets import Dataset
 from flwr.common import log
 
+from efmodel.errors import did_you_mean
 from efmodel.speech import hub
 from efmodel.speech.recordings import Corpus, DataError, Limits, audiofolder, speakers
 
@@ -75,7 +76,8 @@ def _source(data: str, data_path: str, limits: Limits) -> Corpus:
     sources = entry_points(group="ef_asr.corpora")
     if data not in sources.names:
         known = sorted({"audiofolder", *hub.SOURCES, *sources.names})
-        raise DataError(f"data: found {data!r}, wanted one of {', '.join(known)}")
+        hint = did_you_mean(data, known)
+        raise DataError(f"data: found {data!r}, wanted one of {', '.join(known)}{hint}")
     corpus: Corpus = sources[data].load()()
     return corpus
 

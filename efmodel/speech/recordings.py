@@ -14,6 +14,7 @@ from typing import Any
 
 from datasets import Dataset, Features, Value
 
+from efmodel.errors import UserError
 from efmodel.settings import Settings
 
 FEATURES = Features(
@@ -26,7 +27,7 @@ FEATURES = Features(
 COLUMNS = ("file_name", "text", "speaker")
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """Data that is missing or not in the form it should have."""
 
 

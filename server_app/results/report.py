@@ -1,7 +1,6 @@
 """A run as a page for a browser: one file, no network, no script."""
 
 import base64
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -96,9 +95,9 @@ def write_report(run: Path) -> Path:
     ValueError
         If its ``command.json`` holds no JSON object.
     """
-    folder = RunFolder("", str(run))
+    folder = RunFolder.open(run)
     rounds = read_metrics(folder.metrics)
-    config = json.loads(folder.config.read_text(encoding="utf-8"))
+    config = folder.read_config()
     defaults = {name.replace("_", "-"): value for name, value in asdict(Settings()).items()}
     moved = sum(each["bytes-down"] + each["bytes-up"] for each in rounds)
     full = sum(each["bytes-down-full"] + each["bytes-up-full"] for each in rounds)

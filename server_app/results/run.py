@@ -58,7 +58,7 @@ class Run:
         ValueError
             If a file in it is no JSON object.
         """
-        folder = RunFolder("", str(path))
+        folder = RunFolder.open(path)
         command = folder.about()
         defaults = {name.replace("_", "-"): value for name, value in asdict(Settings()).items()}
         return cls(
@@ -68,7 +68,7 @@ class Run:
             nodes=command.get("nodes"),
             commands=[str(each) for each in command.get("commands", [])],
             versions=command.get("versions", []),
-            config=defaults | read_object(folder.config),
+            config=defaults | folder.read_config(),
             rounds=read_metrics(folder.metrics),
         )
 
@@ -121,7 +121,7 @@ class Run:
     @cached_property
     def model(self) -> EarlyExitConfig | None:
         """The configuration of its model, if that can be told."""
-        folder = RunFolder("", str(self.path)).model
+        folder = RunFolder.at(self.path).model
         if (folder / "config.json").is_file():
             found: EarlyExitConfig = EarlyExitConfig.from_pretrained(folder)
             return found

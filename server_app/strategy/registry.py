@@ -11,6 +11,7 @@ from typing import Any
 
 from flwr.serverapp.strategy import Strategy
 
+from efmodel.errors import did_you_mean
 from efmodel.settings import Settings, SettingsError
 from server_app.strategy.fedavg import PartialFedAvg
 from server_app.strategy.optimizers import (
@@ -56,11 +57,13 @@ def build(
         found = f"found freeze = {settings.freeze!r}, train = {settings.train!r}"
         raise SettingsError(f"strategy {settings.strategy}: {found}, wanted a partial strategy")
     arguments = {name: value for name, value in offered.items() if name in wanted}
-    arguments |= options(settings.strategy_options)
+    further = options(settings.strategy_options)
+    arguments |= further
     try:
         return kind(**arguments)
     except (TypeError, ValueError) as error:
-        raise SettingsError(f"strategy {settings.strategy}: {error}") from error
+        hint = "".join(did_you_mean(name, wanted) for name in further if name not in wanted)
+        raise SettingsError(f"strategy {settings.strategy}: {error}{hint}") from error
 
 
 def find(name: str) -> type[Strategy]:
@@ -74,7 +77,8 @@ def find(name: str) -> type[Strategy]:
     plugins = {each.name: each for each in entry_points(group=GROUP)}
     if name in STRATEGIES:
         return STRATEGIES[name]
-    wanted = f"wanted one of {', '.join([*STRATEGIES, *plugins])}, or module:Class"
+    known = [*STRATEGIES, *plugins]
+    wanted = f"wanted one of {', '.join(known)}, or module:Class{did_you_mean(name, known)}"
     if name not in plugins and ":" not in name:
         raise SettingsError(f"strategy: found {name!r}, {wanted}")
     try:

@@ -1,4 +1,4 @@
-"""Experiments by name: what each method changes in the run config, as small TOML files."""
+"""The methods of the experiments: what each one changes in the run config, as small TOML files."""
 
 import tomllib
 from collections.abc import Mapping
@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from efmodel.settings import Check, SettingsError
-from simulation.run_config import Config, defaults
+from efmodel.checks import Check
+from efmodel.errors import did_you_mean
+from efmodel.settings import SettingsError
+from simulation.run_config import Config, check_config
 
 FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
-class Preset:
+class Method:
     """A method of the experiments.
 
     Attributes
@@ -21,13 +23,13 @@ class Preset:
     name : str
         Such as "hetero".
     config : dict
-        Keys of the run config that it sets.
+        Run config keys that it sets.
     parts : tuple of dict
-        Further keys of each of the runs that make it up together; one run of none, mostly.
+        Run config keys of each run that it consists of; most methods are one run.
     nodes : int
         Simulated clients; 0 for as many as the experiment has.
     exits : int
-        Exits of the model that its ``select`` or ``parts`` are written for; 0 for any number.
+        Exits of the model that its ``select`` or ``parts`` fit; 0 for any number.
     """
 
     name: str
@@ -38,47 +40,48 @@ class Preset:
 
     @property
     def keys(self) -> set[str]:
-        """Keys of the run config that it sets, or a part of it."""
+        """Run config keys that it sets, itself or in a part."""
         return set(self.config).union(*self.parts)
 
-    def changed(self, changes: Mapping[str, Any], source: str | Path) -> "Preset":
-        """Return the preset with an experiment's changes: its ``nodes``, ``parts``, config keys."""
-        own = dict(changes)
+    def changed(self, changes: Mapping[str, Any], source: str | Path) -> "Method":
+        """Return the method with an experiment's changes: ``nodes``, ``parts``, run config keys."""
+        config = dict(changes)
         table = {
-            "parts": own.pop("parts", list(self.parts)),
-            "nodes": own.pop("nodes", self.nodes),
+            "parts": config.pop("parts", list(self.parts)),
+            "nodes": config.pop("nodes", self.nodes),
             "exits": 0 if {"select", "parts"} & changes.keys() else self.exits,
-            "config": {**self.config, **own},
+            "config": {**self.config, **config},
         }
-        return _preset(self.name, table, source)
+        return _method(self.name, table, source)
 
 
 def names() -> list[str]:
-    """Return the names of all presets."""
+    """Return the names of all methods."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
-def load(name: str) -> Preset:
-    """Return a preset.
+def load(name: str) -> Method:
+    """Return the method of that name.
 
     Raises
     ------
     SettingsError
-        If there is none of that name, or its file is not in order.
+        If there is none, or its file is not valid.
     """
     if name not in names():
-        raise SettingsError(f"preset: found {name!r}, wanted one of {', '.join(names())}")
+        hint = did_you_mean(name, names())
+        raise SettingsError(f"preset: found {name!r}, wanted one of {', '.join(names())}{hint}")
     path = FOLDER / f"{name}.toml"
-    return _preset(name, read(path), path)
+    return _method(name, read(path), path)
 
 
 def read(path: Path) -> Config:
-    """Return what a TOML file holds.
+    """Return the content of a TOML file.
 
     Raises
     ------
     SettingsError
-        If it is not there, or no TOML.
+        If there is no such file, or it is not TOML.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -89,8 +92,10 @@ def read(path: Path) -> Config:
 def list_of(kind: type, what: str) -> Check:
     """Demand a list that is not empty, of values of one type."""
     return Check(
-        lambda value: (
-            isinstance(value, list) and bool(value) and all(type(each) is kind for each in value)
+        lambda values: (
+            isinstance(values, list)
+            and bool(values)
+            and all(type(value) is kind for value in values)
         ),
         f"a list of {what}",
     )
@@ -98,10 +103,12 @@ def list_of(kind: type, what: str) -> Check:
 
 TABLE = Check(lambda value: isinstance(value, dict), "a table")
 COUNT = Check(lambda value: type(value) is int and value >= 0, "a whole number from 0")
+TABLES = list_of(dict, "tables")
+FILE = {"config": TABLE, "parts": TABLES, "nodes": COUNT, "exits": COUNT}
 
 
-def in_order(table: Config, wanted: Mapping[str, Check], source: str | Path) -> Config:
-    """Return the table, if it has no keys but the ``wanted`` and their values are as wanted.
+def check_table(table: Config, wanted: Mapping[str, Check], source: str | Path) -> Config:
+    """Return a file's table if all its keys are among the ``wanted`` and fulfil their checks.
 
     Raises
     ------
@@ -110,35 +117,16 @@ def in_order(table: Config, wanted: Mapping[str, Check], source: str | Path) -> 
     """
     for key, value in table.items():
         if key not in wanted:
-            raise SettingsError(f"{source}: found {key!r}, wanted {', '.join(wanted)}")
+            hint = did_you_mean(key, wanted)
+            raise SettingsError(f"{source}: found {key!r}, wanted {', '.join(wanted)}{hint}")
         if not wanted[key].holds(value):
-            raise SettingsError(f"{source}: {key}: found {value!r}, wanted {wanted[key].wanted}")
+            raise SettingsError(f"{source}: {key}: {wanted[key].complaint(value)}")
     return table
 
 
-def checked(config: Mapping[str, Any], known: Mapping[str, Any], source: str | Path) -> Config:
-    """Return the config, its values of the types that the ``known`` run config has.
-
-    Raises
-    ------
-    SettingsError
-        Naming the file, the key, the value found and what was wanted.
-    """
-    typed = {}
-    for key, value in config.items():
-        if key not in known:
-            raise SettingsError(f"{source}: found a key {key!r}, which no run config has")
-        kind = type(known[key])
-        typed[key] = float(value) if kind is float and type(value) is int else value
-        if type(typed[key]) is not kind:
-            raise SettingsError(f"{source}: {key}: found {value!r}, wanted {kind.__name__}")
-    return typed
-
-
-def _preset(name: str, table: Config, source: str | Path) -> Preset:
-    wanted = {"config": TABLE, "parts": list_of(dict, "tables"), "nodes": COUNT, "exits": COUNT}
-    table = {"config": {}, "parts": [{}], "nodes": 0, "exits": 0} | in_order(table, wanted, source)
-    known = defaults()
-    parts = tuple(checked(part, known, source) for part in table["parts"])
-    config = checked(table["config"], known, source)
-    return Preset(name, config, parts, table["nodes"], table["exits"])
+def _method(name: str, table: Config, source: str | Path) -> Method:
+    default: Config = {"config": {}, "parts": [{}], "nodes": 0, "exits": 0}
+    table = default | check_table(table, FILE, source)
+    parts = tuple(check_config(part, source) for part in table["parts"])
+    config = check_config(table["config"], source)
+    return Method(name, config, parts, table["nodes"], table["exits"])

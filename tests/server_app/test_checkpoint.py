@@ -31,8 +31,8 @@ def federate(folder: Path, strategy: str, rounds: int, resume: bool = False, gri
     changes = {"min_train_nodes": 4, "resume": str(folder) if resume else "", **changes}
     settings = Settings(strategy=strategy, rounds=rounds, **changes)
     made = build(settings, OWNERS)
-    run = RunFolder(str(folder), settings.resume)
-    checkpoints = Checkpoints(run.checkpoints, settings.keep_checkpoints)
+    run = RunFolder.open(folder) if resume else RunFolder.create(folder)
+    checkpoints = Checkpoints(run.checkpoints)
     start, after = tensors("start"), 0
     if resume:
         start, after = resumed(checkpoints, settings, made, start)
@@ -172,7 +172,7 @@ def test_a_run_resumed_under_new_ids_knows_its_nodes_by_name(changes, names, tmp
 def test_rounds_after_the_last_checkpoint_are_run_again(tmp_path):
     straight, _ = federate(tmp_path / "whole", "partial-fedadam", rounds=6)
     federate(tmp_path / "torn", "partial-fedadam", rounds=4)
-    folder = RunFolder("", str(tmp_path / "torn"))
+    folder = RunFolder.open(tmp_path / "torn")
     Checkpoints(folder.checkpoints, 2).paths()[-1].write_bytes(b"torn")
     with folder.metrics.open("a") as file:
         file.write('{"round": 5, "half a li')
@@ -185,7 +185,7 @@ def test_what_cannot_be_resumed_is_said(tmp_path):
     federate(tmp_path / "run", "partial-fedavg", rounds=2)
     with pytest.raises(SettingsError, match="found a checkpoint of partial-fedavg, wanted partial"):
         federate(tmp_path / "run", "partial-fedadam", rounds=3, resume=True)
-    with pytest.raises(FileNotFoundError, match="resume: found no config.json"):
+    with pytest.raises(FileNotFoundError, match="found no config.json"):
         federate(tmp_path / "nowhere", "partial-fedavg", rounds=3, resume=True)
     checkpoints = Checkpoints(tmp_path / "run" / "checkpoints", keep=2)
     settings = Settings(resume=str(tmp_path / "run"))
@@ -199,7 +199,7 @@ def test_what_cannot_be_resumed_is_said(tmp_path):
 
 
 def test_a_run_killed_in_its_first_round_starts_again(tmp_path):
-    RunFolder(str(tmp_path / "run")).write_config({})
+    RunFolder.create(tmp_path / "run").write_config({})
     straight, _ = federate(tmp_path / "whole", "partial-fedavg", rounds=2)
     again, _ = federate(tmp_path / "run", "partial-fedavg", rounds=2, resume=True)
     assert all(again[name].data == straight[name].data for name in OWNERS)

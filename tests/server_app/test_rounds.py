@@ -46,7 +46,7 @@ def node(message: Message) -> Message:
 
 
 def rounds(tmp_path, play, **settings) -> Rounds:
-    folder = RunFolder(str(tmp_path / "run"))
+    folder = RunFolder.create(tmp_path / "run")
     return Rounds(
         grid=LocalGrid(play, [1, 2, 3]),
         strategy=PartialFedAvg(OWNERS, min_train_nodes=3),
@@ -104,10 +104,10 @@ def test_exchange_streams_and_closes_at_the_timeout():
 
 
 def test_a_run_folder_is_never_written_over(tmp_path):
-    folder = RunFolder(str(tmp_path / "run"))
+    folder = RunFolder.create(tmp_path / "run")
     folder.write_round({"round": 1})
     with pytest.raises(FileExistsError, match="holds a run already"):
-        RunFolder(str(tmp_path / "run"))
+        RunFolder.create(tmp_path / "run")
 
 
 def test_a_line_half_written_is_not_read(tmp_path):

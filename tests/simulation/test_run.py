@@ -115,7 +115,7 @@ def test_exit_code_when_no_client_ever_answers(tmp_path):
         (["--data", "/no/such/folder"], "data-path: found no folder /no/such/folder"),
         (["--data", "libri"], "data: found 'libri', wanted one of"),
         (["--set", "roundz=3"], "--set: found 'roundz=3', wanted KEY=VALUE, with KEY one of model"),
-        (["--set", "lr=fast"], "lr: found 'fast', wanted float"),
+        (["--set", "lr=fast"], "lr: found 'fast', wanted a number"),
         (["--rounds", "0"], "rounds: found 0, wanted a number from 1"),
         (["--nodes", "99"], "nodes: found 99, wanted at most 18, the number"),
     ],

@@ -10,8 +10,8 @@ from simulation.run_config import defaults, run_config
 
 def test_overrides_come_before_a_preset_and_that_before_the_defaults():
     preset = {"lr": 0.5, "capacities": "full"}
-    config = run_config(["lr=2", "model=RUN/model", "cache=false"], preset)
-    changed = {"lr": 2, "model": "RUN/model", "cache": False, "capacities": "full"}
+    config = run_config(["lr=2", "model=RUN/model", "compile=true"], preset)
+    changed = {"lr": 2, "model": "RUN/model", "compile": True, "capacities": "full"}
     assert config == defaults() | changed
 
 
@@ -24,14 +24,24 @@ def test_a_resumed_run_keeps_its_own_config(tmp_path):
 @pytest.mark.parametrize(
     ("override", "complaint"),
     [
-        ("roundz=3", "--set: found 'roundz=3', wanted KEY=VALUE, with KEY one of model"),
+        ("roundz=3", "--set: found 'roundz', wanted a key .*; did you mean 'rounds'?"),
+        ("rounds=0", "--set: rounds: found 0, wanted a number from 1"),
+        ("compile=yes", "--set: compile: found 'yes', wanted true or false"),
         ("rounds", "--set: found 'rounds', wanted KEY=VALUE"),
-        ("lr=fast", "lr: found 'fast', wanted float"),
+        ("lr=fast", "lr: found 'fast', wanted a number"),
     ],
 )
 def test_an_override_that_cannot_be_is_refused(override, complaint):
     with pytest.raises(SettingsError, match=complaint):
         run_config([override])
+
+
+def test_a_resumed_run_of_version_0_1_0_keeps_its_old_keys(tmp_path):
+    old = {"exit-loss": "weighted", "cache": False, "mask-bands": 5, "mask-frames": -1}
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    config = run_config([f"resume={tmp_path}"])
+    new = {"exit-loss": "linear", "cache-mb": 0, "masks": "bands:5", "resume": str(tmp_path)}
+    assert config == defaults() | new
 
 
 def test_a_folder_without_a_run_is_not_resumed(tmp_path):

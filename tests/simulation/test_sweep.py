@@ -92,9 +92,15 @@ def test_shipped_sweeps_give_every_method_as_many_client_updates(file, tmp_path)
     ("old", "new", "complaint"),
     [
         ('"hetero"', '"hetro"', "small.toml: preset: found 'hetro', wanted one of centra"),
-        ("lr = 2", "lr = 'fast'", "small.toml: lr: found 'fast', wanted float"),
-        ("lr = 2", "lrr = 2", "found a key 'lrr', which no run config has"),
-        ("lr = 2", "lr = -1.0", "small.toml: hetero: lr: found -1.0, wanted a number above 0"),
+        ("lr = 2", "lr = 'fast'", "small.toml: lr: found 'fast', wanted a number"),
+        ('"hetero"', '"hetro"', "; did you mean 'hetero'?"),
+        ("nodes = 6", "node = 6", "; did you mean 'nodes'?"),
+        (
+            "lr = 2",
+            "lrr = 2",
+            "small.toml: found 'lrr', wanted a key that `ef-asr config` lists; did you",
+        ),
+        ("lr = 2", "lr = -1.0", "small.toml: lr: found -1.0, wanted a number above 0"),
         ("seeds = [0, 1]", "seeds = ['a']", "seeds: found ['a'], wanted a list of whole numbers"),
         ("seeds = [0, 1]", "seeds = 3", "small.toml: seeds: found 3, wanted a list of whole"),
         ("seeds = [0, 1]", "seeds = []", "seeds: found [], wanted a list of whole numbers"),
@@ -104,7 +110,7 @@ def test_shipped_sweeps_give_every_method_as_many_client_updates(file, tmp_path)
         ("nodes = 6", "nodes = -3", "small.toml: nodes: found -3, wanted a whole number from 0"),
         (SWEEP, f"{METHODS}\nmethod = ['hetero']", "method: found ['hetero'], wanted tables"),
         (METHODS, 'methods = "hetero"', "methods: found 'hetero', wanted a list of names"),
-        (METHODS, "", "small.toml: methods: found [], wanted a list of names of presets"),
+        (METHODS, "", "small.toml: methods: found [], wanted a list of names of methods"),
         ("[method.separate]", "[method]\nseparate = 3", "wanted tables [method.NAME]"),
         ("min-train-nodes = 2", "parts = 3", "small.toml: [method.separate]: parts: found 3"),
         ("min-train-nodes = 2", "parts = []", "parts: found [], wanted a list of tables"),
@@ -138,7 +144,7 @@ def test_a_file_that_is_not_in_order_is_refused_by_name(tmp_path, old, new, comp
         ({"exit-loss": "sum"}, "exit-loss: found --set exit-loss=sum, but [grid] has its own in"),
         ({"seed": 3}, "small.toml: seed: found in --set, but seeds = [...] gives them"),
         ({"resume": "RUN"}, "small.toml: resume: found in --set, but"),
-        ({"rounds": 0}, "small.toml: hetero: rounds: found 0, wanted a number from 1"),
+        ({"rounds": 0}, "--set: rounds: found 0, wanted a number from 1"),
     ],
 )
 def test_an_override_that_would_not_reach_every_run_is_refused(tmp_path, overrides, complaint):

@@ -58,11 +58,11 @@ def test_frames_become_the_trained_vector_and_channels_zero_in_training_only():
 def test_the_models_config_alone_decides_on_the_vector():
     model = EarlyExitForCTC(small_config())
     assert "masked_spec_embed" not in model.state_dict()
-    choose_masks(model.config, Settings(mask_time_prob=0.5))
+    choose_masks(model.config, Settings(masks="time:0.5"))
     hidden = mask_features(torch.ones(1, 40, 32), torch.tensor([40]), model.config, None)
     assert set(hidden.unique().tolist()) == {0.0, 1.0}  # no vector of its own: zero
     with_vector = EarlyExitForCTC(small_config(mask_time_prob=0.05))
-    choose_masks(with_vector.config, Settings(mask_time_prob=0.0))
+    choose_masks(with_vector.config, Settings(masks="time:0"))
     assert with_vector.cut(1).config.mask_time_prob == 0
     assert with_vector.owner_exits()["masked_spec_embed"] == 0
 
@@ -72,6 +72,6 @@ def test_keys_set_masks_and_minus_one_leaves_the_models_own():
     choose_masks(config, Settings())
     assert (config.mask_mel_bins, config.mask_mel_frames) == (20, 5)
     assert (config.mask_time_prob, config.mask_feature_prob) == (0.0, 0.1)
-    choose_masks(config, Settings(mask_bands=0, mask_frames=9, mask_feature_prob=0.0))
+    choose_masks(config, Settings(masks="bands:0,frames:9,channels:0"))
     assert (config.mask_mel_bins, config.mask_mel_frames) == (0, 9)
     assert config.mask_feature_prob == 0

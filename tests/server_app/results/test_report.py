@@ -35,7 +35,7 @@ def one_round(number: int, capacities: dict, failures: dict, wer: tuple = ()) ->
 
 @pytest.fixture
 def run(tmp_path):
-    folder = RunFolder(str(tmp_path / "run"))
+    folder = RunFolder.create(tmp_path / "run")
     folder.write_config({"rounds": 3, "lr": 0.5, "seed": 0})
     folder.write_round(one_round(1, {"pi": 3, HOSTILE: 1}, {}, wer=(0.5, 0.25, 0.125)))
     folder.write_round(one_round(2, {"pi": 3, HOSTILE: 1}, {"pi": "out of memory"}))
