@@ -27,9 +27,10 @@ def test_every_key_stands_under_its_topic_with_its_default():
 
 def test_one_key_in_detail():
     done = ef_asr_config("coverage")
-    rows = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line.strip())
-    assert rows["default"].strip() == "trainers" and rows["topic"].strip() == "aggregation"
-    assert rows["allowed"].strip() == "one of trainers, cohort"
+    rows = {line[:9].strip(): line[9:].strip() for line in done.stdout.splitlines()}
+    assert rows["key"] == "coverage"
+    assert rows["default"] == "trainers" and rows["topic"] == "aggregation"
+    assert rows["allowed"] == "one of trainers, cohort"
 
 
 def test_a_word_is_searched_in_names_topics_and_meanings():

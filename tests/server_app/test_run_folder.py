@@ -22,9 +22,7 @@ def test_without_a_name_a_new_run_goes_below_the_home_folder(tmp_path, monkeypat
 
 
 def test_only_a_run_is_opened(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match=f"found no config.json in {tmp_path}, wanted a run"
-    ):
+    with pytest.raises(FileNotFoundError, match="found no config.json in .*, wanted a run"):
         RunFolder.open(tmp_path)
     RunFolder.at(tmp_path).write_config({"lr": 1.0})
     assert RunFolder.open(str(tmp_path)).read_config() == {"lr": 1.0}
