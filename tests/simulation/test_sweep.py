@@ -41,7 +41,7 @@ def written(folder: Path, text: str = SWEEP) -> Path:
     return file
 
 
-def test_every_preset_is_in_order_and_has_one_home():
+def test_every_method_is_valid_and_named_by_its_file():
     assert {"centralised", "full", "hetero", "skewed", "exclusive", "smallest", "separate", "local",
             "naive", "distill", "heterofl", "paper"} <= set(methods.names())  # fmt: skip
     for name in methods.names():
