@@ -24,6 +24,7 @@ from efmodel.protocol import CAPACITY, MODEL_CONFIG
 from server_app.strategy import PartialFedAvg
 from server_app.strategy.arrays import packed, view
 from server_app.strategy.partial_mean import PartialMean
+from server_app.strategy.running_sums import NotFiniteError
 
 NEAR = 0.01  # of the parameters: widths nearer than this to what is wanted are as good
 
@@ -64,7 +65,7 @@ class HeteroFL(PartialFedAvg):
             "wire-dtype": (self.wire_dtype, "float32"),
             "coverage": (self.coverage, "trainers"),
             "max-update-norm": (partial.get("max_update_norm", "off"), "off"),
-            "freeze or train": ("frozen tensors" if self.frozen else "all", "all"),
+            "freeze or train": ("frozen tensors" if partial.get("frozen") else "all", "all"),
         }
         for key, (value, wanted) in found.items():
             if value != wanted:
@@ -111,11 +112,11 @@ class HeteroFL(PartialFedAvg):
         return name.replace("exits.1.", f"exits.{self.num_exits}.")
 
     def content(
-        self, server_round: int, capacity: int, holds: bool, config: ConfigRecord
+        self, server_round: int, capacity: int, holds_frozen: bool, config: ConfigRecord
     ) -> RecordDict:
         """Return the message: the narrow model is described as the one that there is."""
         config = ConfigRecord({**config, MODEL_CONFIG: self.widths[capacity - 1].to_json_string()})
-        content = super().content(server_round, capacity, holds, config)
+        content = super().content(server_round, capacity, holds_frozen, config)
         content.config_records[self.configrecord_key][CAPACITY] = 1  # it has one exit
         return content
 
@@ -153,7 +154,8 @@ class SliceMean(PartialMean):
         super().__init__("trainers")
         self.current = current
         self.whole_name = whole_name
-        self.held: dict[str, NDArray] = {}  # by element, the weight of those that hold it
+        self.slices: dict[str, NDArray] = {}  # sum_k w_k theta^k of each element
+        self.held: dict[str, NDArray] = {}  # sum_k w_k of each element
 
     def add(
         self,
@@ -162,13 +164,23 @@ class SliceMean(PartialMean):
         factor: float = 1.0,
         scales: Mapping[str, float] | None = None,
     ) -> None:
-        """Fold in one client's slices, whole changes in float32: no ``factor``, no ``scales``."""
+        """Add one client's slices, as values in float32; ``factor`` and ``scales`` are not used.
+
+        Raises
+        ------
+        NotFiniteError
+            Naming the tensor with nan or inf; then nothing is added.
+        """
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise NotFiniteError(f"{name}: found nan or inf")
         for name, array in arrays.items():
             whole = self.whole_name(name)
-            if whole not in self.sums:
-                self.sums[whole] = np.zeros(self.current[whole].shape, np.float32)
+            if whole not in self.slices:
+                self.slices[whole] = np.zeros(self.current[whole].shape, np.float32)
                 self.held[whole] = np.zeros(self.current[whole].shape, np.float32)
-            sums = part(whole, self.sums[whole], array.shape)
+            self.weights[whole] = self.weights.get(whole, 0.0) + weight
+            sums = part(whole, self.slices[whole], array.shape)
             sums += np.float32(weight) * array.reshape(sums.shape)
             held = part(whole, self.held[whole], array.shape)
             held += np.float32(weight)
@@ -176,7 +188,7 @@ class SliceMean(PartialMean):
     def mean(self, name: str, current: NDArray) -> NDArray:
         """Return the new value of a tensor whose value was ``current``, in ``current``'s dtype."""
         held = self.held[name]
-        mean = np.divide(self.sums[name], held, out=current.astype(np.float32), where=held > 0)
+        mean = np.divide(self.slices[name], held, out=current.astype(np.float32), where=held > 0)
         return mean.astype(current.dtype, copy=False)
 
 
