@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
 from flwr.app import ConfigRecord
 from flwr.common import NDArray
 from flwr.serverapp import Grid
@@ -58,6 +59,11 @@ class RunStrategy(Strategy):
         """Continue from a checkpoint, as if the run had never stopped."""
         self.moments = {kind: dict(tensors) for kind, tensors in moments.items()}
         self.nodes.met = {node.id: node for node in nodes}
+
+    def moment(self, kind: str, name: str, like: NDArray) -> NDArray:
+        """Return a tensor's moment of a kind; zeros before its first step."""
+        moments = self.moments.setdefault(kind, {})
+        return moments[name] if name in moments else np.zeros_like(like)
 
     def models_to_score(self, model: "EarlyExitForCTC") -> "list[EarlyExitForCTC]":
         """Return the models that the server evaluates, each at all of its exits.

@@ -69,23 +69,29 @@ def shrinking(norm: float, bound: float) -> float:
     return min(1.0, bound / norm) if norm > 0 else 1.0
 
 
-def check_noise(multiplier: float, bound: float, weighting: str) -> None:
-    """Check that noise can be fitted to the largest change that one client can make.
+def noise(multiplier: float, bound: float, weighting: str) -> float:
+    """Return the standard deviation of the noise on a sum of changes; 0 for none.
 
     Raises
     ------
     ValueError
-        If there is noise, but no fixed bound or unequal weights.
+        If the bound is not fixed or weights are unequal: the largest change that one client can
+        make is unknown then.
     """
-    if multiplier and not (bound > 0 and weighting == "uniform"):
+    if not multiplier:
+        return 0.0
+    if not (bound > 0 and weighting == "uniform"):
         raise ValueError(
             "dp-noise-multiplier wants weighting = uniform and a number as max-update-norm: "
             "the noise must fit the largest change that one client can make"
         )
+    return multiplier * bound
 
 
 def noisy(values: NDArray, deviation: float) -> NDArray:
     """Return the values with Gaussian noise of that standard deviation, in their own dtype."""
+    if not deviation:
+        return values
     noise = np.random.default_rng().normal(0.0, deviation, values.shape)  # not seeded, on purpose
     return np.asarray(values + noise).astype(values.dtype)
 

@@ -85,12 +85,24 @@ class Nodes:
         """Query a node again before the next round, because its capacity has changed."""
         self.met.pop(id, None)
 
-    def correct(self, node: Node, depth: int) -> None:
-        """Set a node's capacity to the depth that it trained, if it reported a deeper one."""
+    def update(self, node: Node, depth: int, reported: object) -> None:
+        """Lower a node's capacity after a round.
+
+        Parameters
+        ----------
+        node : Node
+            As it was asked.
+        depth : int
+            The deepest exit that it trained, which becomes its capacity.
+        reported : object
+            The capacity that its reply reports. The node is queried again if that has changed.
+        """
         if depth < node.capacity:
             self.met[node.id] = replace(node, capacity=max(1, depth))
             text = "%s reported capacity %d but trained exit %d; its capacity is now %d"
             log(WARNING, text, node.name, node.capacity, depth, max(1, depth))
+        if reported != node.capacity:
+            self.forget(node.id)
 
     def _meet(
         self, grid: Grid, connected: set[int], new_ids: set[int], config: ConfigRecord

@@ -1,22 +1,16 @@
-"""FedAvg for models that are cut: each tensor is the mean over the clients that hold it.
-
-The path of a reply: ``exchange`` yields it, ``cohort`` tells its sender, ``reply`` and
-``weighting`` validate and weigh it, ``fold`` adds it to ``partial_mean``, and ``step`` below makes
-the new tensors.
-"""
+"""FedAvg for models that are cut: each tensor is the mean over the clients that hold it."""
 
 from collections.abc import Iterable, Mapping
 from logging import INFO
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common import NDArray, log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
-from efmodel import wire
-from efmodel.protocol import CAPACITY, FROZEN_SET, METRICS, SERVER_ROUND, WIRE_DTYPE, Refusal
+from efmodel.protocol import CAPACITY, METRICS, Refusal
 from server_app.strategy import clipping, exit_metrics
 from server_app.strategy.arrays import packed, view
 from server_app.strategy.base import RunStrategy
@@ -26,6 +20,7 @@ from server_app.strategy.fold import Fold
 from server_app.strategy.node import Node
 from server_app.strategy.partial_mean import PartialMean
 from server_app.strategy.reply import BadReplyError
+from server_app.strategy.requests import Requests
 from server_app.strategy.round_report import Contribution, RoundReport
 from server_app.strategy.selection import selector
 from server_app.strategy.update import ClientUpdate, UpdateReader
@@ -34,8 +29,7 @@ from server_app.strategy.update import ClientUpdate, UpdateReader
 class PartialFedAvg(RunStrategy, FedAvg):
     """Partial aggregation (arXiv 2405.17376); a Flower strategy for any model that can be cut.
 
-    It needs no model, only the owner exit of each tensor: a node of capacity c is sent, and
-    returns, the tensors with an owner exit of at most c.
+    A node of capacity c is sent, and returns, the tensors with an owner exit of at most c.
 
     Parameters
     ----------
@@ -57,12 +51,10 @@ class PartialFedAvg(RunStrategy, FedAvg):
         How tensors travel, see ``efmodel.wire``.
     max_update_norm : str (default: "off")
         L2 norm to which a client's change is clipped: a number, or "auto" for the median over the
-        cohort (of norms divided by the square root of the number of values). "auto" keeps replies
-        on disk until the last one has come.
+        cohort, of norms per square root of values; replies are on disk until the last has come.
     dp_noise_multiplier : float (default: 0)
-        Central differential privacy: the standard deviation, in units of ``max_update_norm``, of
-        Gaussian noise on each tensor's *sum* of changes. On its mean the noise is divided by the
-        tensor's number of trainers.
+        Central differential privacy: standard deviation, in units of ``max_update_norm``, of the
+        noise on each tensor's *sum* of changes; its mean divides it by the number of trainers.
     frozen : Iterable[str] (default: none)
         Names of tensors that nobody trains: a node is sent them once and keeps them.
     **fedavg : Any
@@ -88,18 +80,17 @@ class PartialFedAvg(RunStrategy, FedAvg):
         PartialMean(coverage)  # raises now if there is no such coverage
         self.owner_exits = dict(owner_exits)
         self.num_exits = max(self.owner_exits.values())
-        self.coverage, self.weighting, self.seed = coverage, weighting, seed
-        self.over_sample, self.wire_dtype = over_sample, wire_dtype
+        self.coverage, self.weighting, self.wire_dtype = coverage, weighting, wire_dtype
+        self.seed, self.over_sample = seed, over_sample
         self.max_update_norm = clipping.parse(max_update_norm)
-        self.dp_noise_multiplier = dp_noise_multiplier
-        clipping.check_noise(dp_noise_multiplier, self.max_update_norm, weighting)
+        self.noise = clipping.noise(dp_noise_multiplier, self.max_update_norm, weighting)
         self._reader = UpdateReader(self.weighted_by_key, weighting, wire_dtype)
         self.nodes = Nodes(self.num_exits, node_timeout, selector(select))
         self.report = RoundReport()
         self.moments = {}
         self.arrays = ArrayRecord()  # this round's model
-        self._sent = ArrayRecord()  # this round's model in the type that is sent
-        self._frozen = FrozenTensors(frozen)
+        keys = self.arrayrecord_key, self.configrecord_key
+        self.requests = Requests(self.owner_exits, wire_dtype, FrozenTensors(frozen), keys)
         self._cohort = Cohort({}, 0)
 
     def summary(self) -> None:
@@ -122,42 +113,13 @@ class PartialFedAvg(RunStrategy, FedAvg):
         if names := self.owner_exits.keys() ^ arrays.keys():
             raise ValueError(f"owner_exits and arrays differ in {sorted(names)[:3]}")
         self.report, self.arrays = RoundReport(server_round), arrays
-        self._sent = wire.for_sending(arrays, self.wire_dtype)
+        self.requests.start_round(server_round, arrays, config)
         ready, self.report.unmet = self.nodes.gather(grid, self.min_available_nodes, config)
         wanted = max(int(len(ready) * self.fraction_train), self.min_train_nodes)
         nodes = draw(ready, wanted, self.over_sample, f"{self.seed} {server_round}")
         self.report.sampled = {node.name: node.capacity for node in nodes}
-        kinds = {node: (node.capacity, self._frozen.held_by(node)) for node in nodes}
-        contents = {kind: self.content(server_round, *kind, config) for kind in kinds.values()}
-        messages = {
-            node: Message(contents[kind], dst_node_id=node.id, message_type=MessageType.TRAIN)
-            for node, kind in kinds.items()
-        }
-        self._cohort = Cohort(messages, wanted)
-        return list(messages.values())
-
-    def content(
-        self, server_round: int, capacity: int, holds_frozen: bool, config: ConfigRecord
-    ) -> RecordDict:
-        """Return the request for nodes of a capacity that hold the frozen tensors, or do not."""
-        request = ConfigRecord({**config, SERVER_ROUND: server_round, CAPACITY: capacity})
-        if self.wire_dtype != "float32":
-            request[WIRE_DTYPE] = self.wire_dtype
-        if self._frozen.names:
-            request[FROZEN_SET] = self._frozen.key(self._sent, capacity)
-        left_out = self._frozen.names if holds_frozen else frozenset()
-        arrays = self.tensors(capacity, leaving_out=left_out)
-        return RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: request})
-
-    def tensors(self, capacity: int, leaving_out: frozenset[str]) -> ArrayRecord:
-        """Return the tensors of the model of a client of that capacity, as they are sent."""
-        return ArrayRecord(
-            {
-                name: array
-                for name, array in self._sent.items()
-                if self.owner_exits[name] <= capacity and name not in leaving_out
-            }
-        )
+        self._cohort = Cohort(self.requests.messages(nodes), wanted)
+        return list(self._cohort.messages.values())
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -171,7 +133,7 @@ class PartialFedAvg(RunStrategy, FedAvg):
         current = {name: view(array) for name, array in self.arrays.items()}
         fold = Fold(self.running_mean(current), current, self.max_update_norm)
         capacities = {node.capacity for node in self._cohort.messages}
-        trained = {c: self.tensors(c, leaving_out=self._frozen.names) for c in capacities}
+        trained = {capacity: self.requests.trained(capacity) for capacity in capacities}
         kept: list[RecordDict] = []  # metrics only: a few numbers a client
         for reply in replies:
             node = self._cohort.sender(reply)
@@ -182,12 +144,12 @@ class PartialFedAvg(RunStrategy, FedAvg):
                 fold.add(update)
             except BadReplyError as error:
                 self.report.leave_out(node.name, str(error))
-                self._frozen.lost_by(node)
+                self.requests.frozen.lost_by(node)
                 if reply.has_error() and reply.error.code == Refusal.CAPACITY:
                     self.nodes.forget(node.id)
                 continue
-            kept.append(RecordDict({METRICS: update.metrics}))
             self._accept(node, update, tensor_bytes(reply))
+            kept.append(RecordDict({METRICS: update.metrics}))
             if len(kept) == self._cohort.wanted:
                 break
         self.report.close(self._cohort.wanted)
@@ -210,10 +172,8 @@ class PartialFedAvg(RunStrategy, FedAvg):
         self.report.accepted[node.name] = Contribution.of(
             depth, self._cohort.bytes_sent[node], bytes_up, update.metrics
         )
-        self._frozen.received_by(node)
-        self.nodes.correct(node, depth)
-        if update.metrics.get(CAPACITY, node.capacity) != node.capacity:
-            self.nodes.forget(node.id)
+        self.requests.frozen.received_by(node)
+        self.nodes.update(node, depth, update.metrics.get(CAPACITY, node.capacity))
 
     def _new_arrays(self, mean: PartialMean, current: Mapping[str, NDArray]) -> ArrayRecord:
         new = dict(self.arrays)
@@ -221,9 +181,7 @@ class PartialFedAvg(RunStrategy, FedAvg):
             old = current[name]
             value = mean.mean(name, old)
             if np.issubdtype(old.dtype, np.floating):
-                if self.dp_noise_multiplier:
-                    bound = self.dp_noise_multiplier * self.max_update_norm
-                    value = clipping.noisy(value, bound / mean.divisor(name))
+                value = clipping.noisy(value, self.noise / mean.divisor(name))
                 value = self.step(name, old, value)
             new[name] = packed(value)
         return ArrayRecord(new)
@@ -235,11 +193,6 @@ class PartialFedAvg(RunStrategy, FedAvg):
         What an optimizer remembers belongs in ``moments``, which checkpoints keep.
         """
         return mean
-
-    def moment(self, kind: str, name: str, like: NDArray) -> NDArray:
-        """Return a tensor's moment of a kind; zeros before its first step."""
-        moments = self.moments.setdefault(kind, {})
-        return moments[name] if name in moments else np.zeros_like(like)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

@@ -143,7 +143,7 @@ class RunningSums:
 
     def _terms(self, name: str, array: NDArray, scale: float) -> list[Term]:
         sums, values = torch.from_numpy(self._sums[name]).view(-1), tensor(array).reshape(-1)
-        pairs = zip(sums.split(PIECE), values.split(PIECE), strict=True)
+        pairs = zip(torch.split(sums, PIECE), torch.split(values, PIECE), strict=True)
         return [
             Term(name, place * PIECE, *pair, scale)
             for place, pair in enumerate(pairs)
