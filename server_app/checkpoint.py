@@ -1,23 +1,27 @@
-"""Checkpoints: all that a run needs to go on after a round as if it had never stopped.
+"""Checkpoints: everything that a run needs to resume after a round as if it had never stopped.
 
-A checkpoint is two files: ``round-00012.safetensors`` (model, optimizer's moments, and in its
-header what else there is) and ``round-00012.sha256``, which ``sha256sum -c`` reads. The second is
-written when the first is safely on disk; without it, or where it does not match, the first counts
-for nothing. No random state needs keeping: cohorts and clients draw from the seed and the round.
+A checkpoint is two files: ``round-00012.safetensors`` (the model and the server optimizer's
+moments, with the rest in its header) and ``round-00012.sha256``, which ``sha256sum -c`` reads. The
+second is written once the first is safely on disk; a checkpoint without it, or with a hash that
+does not match, is ignored. No random state is kept: cohorts and clients are drawn from the seed and
+the round.
 """
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from logging import WARNING
+from logging import INFO, WARNING
 from pathlib import Path
 from typing import Any
 
+from flwr.app import Array, ArrayRecord
 from flwr.common import NDArray, log
 from safetensors import safe_open
 from safetensors.numpy import load, save
 
 from efmodel import atomic_file
+from efmodel.settings import Settings, SettingsError
+from server_app.strategy.base import RunStrategy
 from server_app.strategy.node import Node
 
 
@@ -26,11 +30,11 @@ class Checkpoint:
     """A run after one of its rounds."""
 
     round: int
-    strategy: str  # its name in the run config: moments of another mean nothing to it
+    strategy: str  # as in the run config: another strategy cannot use its moments
     arrays: dict[str, NDArray]
     moments: dict[str, dict[str, NDArray]] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
-    wer: list[float] = field(default_factory=list)  # per exit; empty where it was not measured
+    wer: list[float] = field(default_factory=list)  # per exit; empty if the round was not evaluated
 
 
 class Checkpoints:
@@ -39,9 +43,9 @@ class Checkpoints:
     Parameters
     ----------
     folder : Path
-        Where they are; made when needed.
+        Created when the first one is saved.
     keep : int
-        How many of the last ones to keep.
+        Number of latest checkpoints to keep.
     """
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
@@ -49,7 +53,7 @@ class Checkpoints:
         self.keep = keep
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint, whole or not at all, and remove those no longer kept."""
+        """Write a checkpoint atomically, and remove those that are no longer kept."""
         self.folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"model/{name}": array for name, array in checkpoint.arrays.items()}
         for kind, moments in checkpoint.moments.items():
@@ -68,7 +72,7 @@ class Checkpoints:
         self._prune()
 
     def latest(self) -> Checkpoint | None:
-        """Return the last whole checkpoint, or None; those torn or tampered with are named."""
+        """Return the last undamaged checkpoint, or None; log those that are damaged."""
         for path in reversed(self.paths()):
             data = path.read_bytes()
             if not _is_whole(path, data):
@@ -78,16 +82,16 @@ class Checkpoints:
         return None
 
     def paths(self) -> list[Path]:
-        """Return the files, oldest first, whole or not."""
+        """Return all files, oldest first, damaged or not."""
         return sorted(self.folder.glob("round-*.safetensors"))
 
     def best(self) -> Path | None:
-        """Return the file with the lowest mean WER over the exits, the later of equals."""
-        rated = []
+        """Return the file with the lowest mean WER over the exits; of equals the latest."""
+        scored = []
         for path in self.paths():
-            if wer := _about(path)["wer"]:
-                rated.append((sum(wer) / len(wer), path))
-        return min(rated, key=lambda pair: (pair[0], -_round(pair[1])))[1] if rated else None
+            if wer := _header(path)["wer"]:
+                scored.append((sum(wer) / len(wer), path))
+        return min(scored, key=lambda pair: (pair[0], -_round(pair[1])))[1] if scored else None
 
     def _prune(self) -> None:
         best = self.best()
@@ -95,8 +99,54 @@ class Checkpoints:
             if path != best:
                 path.with_suffix(".sha256").unlink(missing_ok=True)
                 path.unlink()
-        for abandoned in self.folder.glob(f"*{atomic_file.PART}"):  # by a run that was killed
+        for abandoned in self.folder.glob(f"*{atomic_file.PART}"):  # left by a run that was killed
             abandoned.unlink()
+
+
+def resumed(
+    checkpoints: Checkpoints, settings: Settings, strategy: RunStrategy, start: ArrayRecord
+) -> tuple[ArrayRecord, int]:
+    """Restore a strategy from a run's last checkpoint.
+
+    Parameters
+    ----------
+    checkpoints : Checkpoints
+        The run's checkpoints.
+    settings : Settings
+        The run config.
+    strategy : RunStrategy
+        The strategy to restore.
+    start : ArrayRecord
+        The model that a new run would start from.
+
+    Returns
+    -------
+    arrays : ArrayRecord
+        The model to continue with.
+    after : int
+        The last finished round; 0 if none was.
+
+    Raises
+    ------
+    SettingsError
+        If all checkpoints are damaged, or the last one is of another model or strategy.
+    """
+    checkpoint = checkpoints.latest()
+    if checkpoint is None:
+        if checkpoints.paths():
+            raise SettingsError(f"resume: found no whole checkpoint in {checkpoints.folder}")
+        log(WARNING, "resume: no round was finished, starting at round 1")
+        return start, 0
+    shapes = {name: array.shape for name, array in checkpoint.arrays.items()}
+    if shapes != {name: tuple(array.shape) for name, array in start.items()}:
+        raise SettingsError(f"resume: found a checkpoint of another model, wanted {settings.model}")
+    if checkpoint.strategy != settings.strategy:
+        wanted = f"wanted {settings.strategy}"
+        raise SettingsError(f"resume: found a checkpoint of {checkpoint.strategy}, {wanted}")
+    strategy.restore(checkpoint.moments, checkpoint.nodes)
+    log(INFO, "resuming after round %d", checkpoint.round)
+    arrays = {name: Array(checkpoint.arrays[name]) for name in start}  # in the model's order
+    return ArrayRecord(arrays), checkpoint.round
 
 
 def _is_whole(path: Path, data: bytes) -> bool:
@@ -108,7 +158,7 @@ def _is_whole(path: Path, data: bytes) -> bool:
 
 
 def _read(path: Path, data: bytes) -> Checkpoint:
-    about = _about(path)
+    header = _header(path)
     arrays: dict[str, NDArray] = {}
     moments: dict[str, dict[str, NDArray]] = {}
     for name, array in load(data).items():
@@ -119,21 +169,21 @@ def _read(path: Path, data: bytes) -> Checkpoint:
             moment, _, tensor = rest.partition("/")
             moments.setdefault(moment, {})[tensor] = array
     return Checkpoint(
-        round=about["round"],
-        strategy=about["strategy"],
+        round=header["round"],
+        strategy=header["strategy"],
         arrays=arrays,
         moments=moments,
-        nodes=[Node(**node) for node in about["nodes"]],
-        wer=about["wer"],
+        nodes=[Node(**node) for node in header["nodes"]],
+        wer=header["wer"],
     )
 
 
-def _about(path: Path) -> dict[str, Any]:
-    """Return what a file's header says; nothing where it cannot be read."""
+def _header(path: Path) -> dict[str, Any]:
+    """Return a file's header; one without WER where it cannot be read."""
     try:
         with safe_open(path, framework="numpy") as file:
             return dict(json.loads(file.metadata()["about"]))
-    except Exception:  # torn: safetensors raises an error of its own, json others
+    except Exception:  # damaged: safetensors and json raise errors of their own
         return {"wer": []}
 
 

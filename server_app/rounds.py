@@ -1,4 +1,4 @@
-"""The rounds of a run: configure, exchange, aggregate, evaluate, write down."""
+"""The rounds of a run: configure, exchange, aggregate, evaluate, record."""
 
 import time
 from collections.abc import Callable
@@ -9,44 +9,43 @@ from typing import Any
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from flwr.common import log
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Strategy
 
 from efmodel.evaluation import ExitScore
 from efmodel.settings import Settings
 from server_app import prometheus
 from server_app.checkpoint import Checkpoint, Checkpoints
 from server_app.run_folder import RunFolder, line
+from server_app.strategy.base import RunStrategy
 from server_app.strategy.exchange import Traffic, exchange
-from server_app.strategy.round_report import RoundReport
 
 Evaluate = Callable[[ArrayRecord], list[ExitScore]]
 
 
 class RunFailedError(RuntimeError):
-    """A run that cannot go on."""
+    """The run cannot continue."""
 
 
 @dataclass
 class Rounds:
-    """One run's rounds, whatever the strategy (any of Flower's kind)."""
+    """All rounds of a run."""
 
     grid: Grid
-    strategy: Strategy
+    strategy: RunStrategy
     settings: Settings
     folder: RunFolder
     checkpoints: Checkpoints
     evaluate: Evaluate
-    request: ConfigRecord  # what every message tells the clients
+    request: ConfigRecord  # the model description that every message carries
     num_exits: int
-    costs: list[float]  # multiply-adds a second of audio, for a client of each capacity
+    costs: list[float]  # multiply-adds per second of audio, for a client of each capacity
 
     def run(self, arrays: ArrayRecord, after: int = 0) -> ArrayRecord:
-        """Run all rounds that come ``after`` one, starting at ``arrays``; return the last model.
+        """Run the rounds after round ``after``, starting with ``arrays``; return the last model.
 
         Raises
         ------
         RunFailedError
-            If no client's reply could be used in ``max-failed-rounds`` rounds in a row.
+            If no reply could be used in ``max-failed-rounds`` rounds in a row.
         """
         failed = 0
         for server_round in range(after + 1, self.settings.rounds + 1):
@@ -63,14 +62,13 @@ class Rounds:
         return arrays
 
     def _checkpoint(self, server_round: int, arrays: ArrayRecord, wer: list[float]) -> None:
-        nodes = getattr(self.strategy, "nodes", None)
         self.checkpoints.save(
             Checkpoint(
                 round=server_round,
                 strategy=self.settings.strategy,
                 arrays={name: array.numpy() for name, array in arrays.items()},
-                moments=getattr(self.strategy, "moments", {}),
-                nodes=list(nodes.met.values()) if nodes else [],
+                moments=self.strategy.moments,
+                nodes=list(self.strategy.nodes.met.values()),
                 wer=wer,
             )
         )
@@ -78,7 +76,7 @@ class Rounds:
     def _round(
         self, server_round: int, arrays: ArrayRecord
     ) -> tuple[ArrayRecord | None, dict[str, Any]]:
-        began = time.monotonic()
+        start = time.monotonic()
         traffic = Traffic()
         messages = self.strategy.configure_train(
             server_round, arrays, ConfigRecord(dict(self.request)), self.grid
@@ -91,7 +89,7 @@ class Rounds:
         if server_round % every == 0 or server_round == self.settings.rounds:
             scores = self.evaluate(new_arrays or arrays)
         record = self._record(server_round, traffic, metrics, scores, arrays)
-        record["train-seconds"] = round(trained - began, 3)
+        record["train-seconds"] = round(trained - start, 3)
         record["evaluate-seconds"] = round(time.monotonic() - trained, 3)
         return new_arrays, record
 
@@ -103,31 +101,24 @@ class Rounds:
         scores: list[ExitScore],
         arrays: ArrayRecord,
     ) -> dict[str, Any]:
-        # A strategy that is not partial keeps no report: every node that answered trained it all.
-        whole = sum(len(array.data) for array in arrays.values())
-        report = getattr(self.strategy, "report", None)
-        if report is None:
-            answered, failed = traffic.answered, traffic.sent - traffic.answered
-            report, trainers = RoundReport(), [traffic.answered] * self.num_exits
-        else:
-            answered, failed = len(report.accepted), len(report.failed)
-            trainers = report.trainers(self.num_exits)
+        report = self.strategy.report
+        whole_model = sum(len(array.data) for array in arrays.values())
         return {
             "round": server_round,
             "sampled": traffic.sent,
-            "answered": answered,
-            "failed": failed,
+            "answered": len(report.accepted),
+            "failed": len(report.failed),
             "spare": len(report.spare),
             "failures": {**report.unmet, **report.failed},
             "capacities": report.sampled,
-            "nodes": {name: asdict(each) for name, each in report.accepted.items()},
-            "trainers-per-exit": trainers,
+            "nodes": {name: asdict(client) for name, client in report.accepted.items()},
+            "trainers-per-exit": report.trainers(self.num_exits),
             "multiply-adds": self.costs,
             "bytes-down": traffic.down,
             "bytes-up": traffic.up,
-            # What the same cohort would have cost had each client held the whole model.
-            "bytes-down-full": whole * traffic.sent,
-            "bytes-up-full": whole * answered,
+            # What the same cohort would cost if each client held the whole model.
+            "bytes-down-full": whole_model * traffic.sent,
+            "bytes-up-full": whole_model * len(report.accepted),
             "clients": dict(metrics) if metrics is not None else {},
             "loss": [score.loss for score in scores],
             "wer": [score.wer for score in scores],

@@ -24,6 +24,8 @@ from efmodel.protocol import CAPACITY, MODEL_CONFIG
 from server_app.strategy import PartialFedAvg
 from server_app.strategy.arrays import packed, view
 from server_app.strategy.partial_mean import PartialMean
+from server_app.strategy.requests import Requests
+from server_app.strategy.running_sums import NotFiniteError
 
 NEAR = 0.01  # of the parameters: widths nearer than this to what is wanted are as good
 
@@ -64,13 +66,14 @@ class HeteroFL(PartialFedAvg):
             "wire-dtype": (self.wire_dtype, "float32"),
             "coverage": (self.coverage, "trainers"),
             "max-update-norm": (partial.get("max_update_norm", "off"), "off"),
-            "freeze or train": ("frozen tensors" if self.frozen else "all", "all"),
+            "freeze or train": ("frozen tensors" if partial.get("frozen") else "all", "all"),
         }
         for key, (value, wanted) in found.items():
             if value != wanted:
                 raise ValueError(f"{key}: found {value!r}, wanted {wanted}")
         self.widths: list[EarlyExitConfig] = []  # by capacity
-        self.shapes: list[dict[str, tuple[int, ...]]] = []  # of each one's tensors
+        self.slices = SliceRequests(self.requests)
+        self.requests = self.slices
 
     def summary(self) -> None:
         """Log what is about to run."""
@@ -87,41 +90,20 @@ class HeteroFL(PartialFedAvg):
 
     def _choose(self, config: EarlyExitConfig) -> None:
         self.widths = self.client_models(config)
-        self.shapes = [shapes(each) for each in self.widths]
-        for capacity, each in enumerate(self.widths, start=1):
-            size = f"hidden {each.hidden_size}, {each.num_attention_heads} heads"
-            size = f"{size}, intermediate {each.intermediate_size}"
-            ratio = num_parameters(each) / num_parameters(config.cut(capacity))
+        self.slices.use(self.widths)
+        for capacity, width in enumerate(self.widths, start=1):
+            size = f"hidden {width.hidden_size}, {width.num_attention_heads} heads"
+            size = f"{size}, intermediate {width.intermediate_size}"
+            ratio = num_parameters(width) / num_parameters(config.cut(capacity))
             log(INFO, "width %d: %s; %.3f of exit %d's parameters", capacity, size, ratio, capacity)
 
     def client_models(self, config: EarlyExitConfig) -> list[EarlyExitConfig]:
         """Return what a client of each capacity trains: the model of its width."""
         return widths(config)
 
-    def tensors(self, capacity: int, leaving_out: frozenset[str]) -> ArrayRecord:
-        """Return the slices of a client of that capacity, by its own names."""
-        slices = {}
-        for name, shape in self.shapes[capacity - 1].items():
-            whole = self.whole_name(name)
-            slices[name] = packed(part(whole, view(self.arrays[whole]), shape).reshape(shape))
-        return ArrayRecord(slices)
-
-    def whole_name(self, name: str) -> str:
-        """Return what a narrow model's tensor is called in the whole one: its head is the last."""
-        return name.replace("exits.1.", f"exits.{self.num_exits}.")
-
-    def content(
-        self, server_round: int, capacity: int, holds: bool, config: ConfigRecord
-    ) -> RecordDict:
-        """Return the message: the narrow model is described as the one that there is."""
-        config = ConfigRecord({**config, MODEL_CONFIG: self.widths[capacity - 1].to_json_string()})
-        content = super().content(server_round, capacity, holds, config)
-        content.config_records[self.configrecord_key][CAPACITY] = 1  # it has one exit
-        return content
-
     def running_mean(self, current: Mapping[str, NDArray]) -> PartialMean:
         """Return sums of slices."""
-        return SliceMean(current, self.whole_name)
+        return SliceMean(current, self.slices.whole_name)
 
     def depth(self, trained: Iterable[str], capacity: int) -> int:
         """Return the width that a client trained: all of what it was sent."""
@@ -131,14 +113,49 @@ class HeteroFL(PartialFedAvg):
         """Return the model of each width, narrow to wide: what is scored for each capacity."""
         state = model.state_dict()
         models = []
-        for config, its_shapes in zip(self.widths, self.shapes, strict=True):
+        for config, its_shapes in zip(self.widths, self.slices.shapes, strict=True):
             slices = {}
             for name, shape in its_shapes.items():
-                whole = self.whole_name(name)
+                whole = self.slices.whole_name(name)
                 slices[name] = part(whole, state[whole], shape).reshape(shape)
             models.append(EarlyExitForCTC(config).to(model.device))
             models[-1].load_state_dict(slices)
         return models
+
+
+class SliceRequests(Requests):
+    """Requests that carry a narrow model: its description, and its slices of the whole tensors."""
+
+    def __init__(self, whole: Requests) -> None:
+        super().__init__(whole.owner_exits, whole.wire_dtype, whole.frozen, whole.keys)
+        self.num_exits = max(whole.owner_exits.values())
+        self.widths: list[EarlyExitConfig] = []  # by capacity
+        self.shapes: list[dict[str, tuple[int, ...]]] = []  # of each width's tensors
+
+    def use(self, widths: list[EarlyExitConfig]) -> None:
+        """Set the model of each capacity."""
+        self.widths = widths
+        self.shapes = [shapes(width) for width in widths]
+
+    def whole_name(self, name: str) -> str:
+        """Return the whole model's name of a narrow one's tensor: its only head is the last."""
+        return name.replace("exits.1.", f"exits.{self.num_exits}.")
+
+    def tensors(self, capacity: int, leaving_out: frozenset[str]) -> ArrayRecord:
+        """Return the slices of a client of that capacity, by the narrow model's names."""
+        slices = {}
+        for name, shape in self.shapes[capacity - 1].items():
+            whole = self.whole_name(name)
+            slices[name] = packed(part(whole, view(self.sent[whole]), shape).reshape(shape))
+        return ArrayRecord(slices)
+
+    def content(self, capacity: int, holds_frozen: bool) -> RecordDict:
+        """Return the request: it describes the narrow model as if there were no other."""
+        content = super().content(capacity, holds_frozen)
+        config = content.config_records[self.keys[1]]
+        config[MODEL_CONFIG] = self.widths[capacity - 1].to_json_string()
+        config[CAPACITY] = 1  # the narrow model has one exit
+        return content
 
 
 class SliceMean(PartialMean):
@@ -153,7 +170,8 @@ class SliceMean(PartialMean):
         super().__init__("trainers")
         self.current = current
         self.whole_name = whole_name
-        self.held: dict[str, NDArray] = {}  # by element, the weight of those that hold it
+        self.slices: dict[str, NDArray] = {}  # sum_k w_k theta^k of each element
+        self.held: dict[str, NDArray] = {}  # sum_k w_k of each element
 
     def add(
         self,
@@ -162,13 +180,23 @@ class SliceMean(PartialMean):
         factor: float = 1.0,
         scales: Mapping[str, float] | None = None,
     ) -> None:
-        """Fold in one client's slices, whole changes in float32: no ``factor``, no ``scales``."""
+        """Add one client's slices, as values in float32; ``factor`` and ``scales`` are not used.
+
+        Raises
+        ------
+        NotFiniteError
+            Naming the tensor with nan or inf; then nothing is added.
+        """
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise NotFiniteError(f"{name}: found nan or inf")
         for name, array in arrays.items():
             whole = self.whole_name(name)
-            if whole not in self.sums:
-                self.sums[whole] = np.zeros(self.current[whole].shape, np.float32)
+            if whole not in self.slices:
+                self.slices[whole] = np.zeros(self.current[whole].shape, np.float32)
                 self.held[whole] = np.zeros(self.current[whole].shape, np.float32)
-            sums = part(whole, self.sums[whole], array.shape)
+            self.weights[whole] = self.weights.get(whole, 0.0) + weight
+            sums = part(whole, self.slices[whole], array.shape)
             sums += np.float32(weight) * array.reshape(sums.shape)
             held = part(whole, self.held[whole], array.shape)
             held += np.float32(weight)
@@ -176,7 +204,7 @@ class SliceMean(PartialMean):
     def mean(self, name: str, current: NDArray) -> NDArray:
         """Return the new value of a tensor whose value was ``current``, in ``current``'s dtype."""
         held = self.held[name]
-        mean = np.divide(self.sums[name], held, out=current.astype(np.float32), where=held > 0)
+        mean = np.divide(self.slices[name], held, out=current.astype(np.float32), where=held > 0)
         return mean.astype(current.dtype, copy=False)
 
 
@@ -200,7 +228,7 @@ def narrow(config: EarlyExitConfig, heads: int, intermediate: int) -> EarlyExitC
     """
 
     def share(size: int) -> int:
-        return max(1, size * heads // config.num_attention_heads)
+        return max(1, size * heads // int(config.num_attention_heads))
 
     sizes = config.to_dict()
     sizes |= {

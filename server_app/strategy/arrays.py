@@ -1,4 +1,4 @@
-"""Tensors in a message's bytes, read where they lie."""
+"""Read tensors in a message's bytes without copying them, and write them with one copy."""
 
 import math
 import warnings
@@ -11,7 +11,7 @@ import torch
 from flwr.app import Array
 from flwr.common import NDArray
 
-# What torch says of memory that it may not write to, and nobody here writes to.
+# Torch warns about read-only memory; nothing here writes to it.
 warnings.filterwarnings("ignore", "The given NumPy array is not writable")
 
 
@@ -21,7 +21,7 @@ def view(array: Array) -> NDArray:
     Raises
     ------
     ValueError
-        If the bytes are not what ``numpy.save`` writes.
+        If the bytes are not in the format of ``numpy.save``.
     """
     data = array.data
     start = 10 + int.from_bytes(data[8:10], "little")  # magic, version, the header and its length
@@ -34,7 +34,7 @@ def view(array: Array) -> NDArray:
     return values.reshape(shape, order="F" if by_column else "C")
 
 
-@lru_cache(1024)  # numpy parses it as Python source, and every client sends the same ones
+@lru_cache(1024)  # numpy parses headers as Python source, and all clients send the same
 def _header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     file = BytesIO(header)
     np.lib.format.read_magic(file)
@@ -45,12 +45,12 @@ def _header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 
 def tensor(values: NDArray) -> torch.Tensor:
-    """Return the same memory for torch, whose sums run on all cores; only to be read."""
+    """Return the same memory as a torch tensor, which must not be written to."""
     return torch.from_numpy(values)
 
 
 def packed(values: NDArray) -> Array:
-    """Return what ``Array(values)`` is, with one copy of the values instead of three."""
+    """Return the same as ``Array(values)``, with one copy of the values instead of three."""
     values = np.asarray(values, order="C")  # ascontiguousarray would make a vector of a number
     header = BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(values))

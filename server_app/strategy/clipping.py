@@ -1,4 +1,4 @@
-"""A bound on how far one client may move the model."""
+"""Clipping: a bound on the L2 norm of one client's change to the model."""
 
 import math
 import statistics
@@ -11,6 +11,7 @@ from flwr.common import NDArray
 from safetensors.numpy import load, save
 
 from server_app.strategy.arrays import tensor
+from server_app.strategy.running_sums import NotFiniteError
 
 
 def parse(bound: str) -> float:
@@ -38,7 +39,15 @@ def update_norm(
     current: Mapping[str, NDArray],
     scales: Mapping[str, float] | None,
 ) -> tuple[float, int]:
-    """Return the L2 norm of a client's change over all its floating tensors, and their values."""
+    """Return the L2 norm of a client's change, and the number of values in it.
+
+    Tensors of whole numbers do not count.
+
+    Raises
+    ------
+    NotFiniteError
+        Naming the tensor that holds nan or inf.
+    """
     total, size = 0.0, 0
     for name, array in arrays.items():
         if not np.issubdtype(current[name].dtype, np.floating):
@@ -47,25 +56,54 @@ def update_norm(
         if scales is None:
             change = change - tensor(current[name])
         squares = float(torch.linalg.vector_norm(change, dtype=torch.float64)) ** 2
-        total += squares * (scales[name] ** 2 if scales else 1.0)
+        squares *= scales[name] ** 2 if scales else 1.0
+        if not math.isfinite(squares):
+            raise NotFiniteError(f"{name}: found nan or inf")
+        total += squares
         size += array.size
     return math.sqrt(total), size
 
 
 def shrinking(norm: float, bound: float) -> float:
-    """Return the factor, at most 1, that brings a change of that norm within the bound."""
+    """Return the factor, at most 1, by which a change of that norm is scaled to the bound."""
     return min(1.0, bound / norm) if norm > 0 else 1.0
 
 
-class Spool:
-    """Replies that wait on disk until the cohort's median norm is known.
+def noise(multiplier: float, bound: float, weighting: str) -> float:
+    """Return the standard deviation of the noise on a sum of changes; 0 for none.
 
-    A deep client moves more values than a shallow one, so norms are compared per square root of
-    the number of values.
+    Raises
+    ------
+    ValueError
+        If the bound is not fixed or weights are unequal: the largest change that one client can
+        make is unknown then.
+    """
+    if not multiplier:
+        return 0.0
+    if not (bound > 0 and weighting == "uniform"):
+        raise ValueError(
+            "dp-noise-multiplier wants weighting = uniform and a number as max-update-norm: "
+            "the noise must fit the largest change that one client can make"
+        )
+    return multiplier * bound
+
+
+def noisy(values: NDArray, deviation: float) -> NDArray:
+    """Return the values with Gaussian noise of that standard deviation, in their own dtype."""
+    if not deviation:
+        return values
+    noise = np.random.default_rng().normal(0.0, deviation, values.shape)  # not seeded, on purpose
+    return np.asarray(values + noise).astype(values.dtype)
+
+
+class Spool:
+    """Replies kept on disk until the cohort's median norm is known.
+
+    Norms are divided by the square root of the number of values: a deep client has more of them.
     """
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()  # gone when closed, or when the process ends
+        self._file = tempfile.TemporaryFile()  # deleted when closed, or when the process ends
         self._entries: list[tuple[int, float, float, dict[str, float] | None]] = []
 
     def put(
@@ -76,7 +114,7 @@ class Spool:
         norm: float,
         size: int,
     ) -> None:
-        """Write down one reply."""
+        """Write one reply to disk."""
         data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
         self._file.write(data)
         self._entries.append((len(data), weight, norm / math.sqrt(max(1, size)), scales))
@@ -84,7 +122,7 @@ class Spool:
     def replies(
         self,
     ) -> Iterator[tuple[dict[str, NDArray], float, float, dict[str, float] | None]]:
-        """Yield each reply's tensors, weight, shrinking factor and scales."""
+        """Yield each reply's tensors, weight, factor (see ``shrinking``) and scales."""
         if not self._entries:
             return
         median = statistics.median(norm for _, _, norm, _ in self._entries)

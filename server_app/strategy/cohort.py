@@ -1,37 +1,38 @@
-"""The nodes that the server has met: their capacities, and who takes part in a round."""
+"""Who trains in a round, and what each node is sent: queries, sampling, messages."""
 
+import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from logging import INFO, WARNING
 
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.common import log
 from flwr.serverapp import Grid
 
-from efmodel.protocol import PROTOCOL, PROTOCOL_KEY
-from server_app.strategy.exchange import Traffic, exchange
+from efmodel.protocol import CAPACITY, CONFIG, NAME, PROTOCOL, PROTOCOL_KEY, TAG
+from server_app.strategy.exchange import Traffic, exchange, tensor_bytes
 from server_app.strategy.node import Node
 from server_app.strategy.reply import error_reason
 
-POLL_SECONDS = 0.5  # between looks at which nodes are connected
-LOG_SECONDS = 10.0  # between lines while waiting for them
+POLL_SECONDS = 0.5  # between checks of which nodes are connected
+LOG_SECONDS = 10.0  # between log lines while waiting for nodes
 
 
 class TooFewNodesError(RuntimeError):
-    """Fewer nodes connected than the round needs, for longer than it may wait."""
+    """Too few nodes connected in time."""
 
 
 class Nodes:
-    """Asks each node what it can do, once until that changes, and picks cohorts.
+    """The nodes that the server has queried: each one once, until its capacity changes.
 
     Parameters
     ----------
     num_exits : int
-        Exits of the model; a capacity beyond is an error of the node.
+        Exits of the model, hence the highest capacity that a node may report.
     timeout : float
-        Seconds to wait for enough nodes, and for the answers to a query.
+        Seconds to wait for enough nodes, and for the answers to queries.
     selected : Callable[[Node], bool]
         Whether a node may take part.
     """
@@ -45,18 +46,25 @@ class Nodes:
     def gather(
         self, grid: Grid, wanted: int, config: ConfigRecord
     ) -> tuple[list[Node], dict[str, str]]:
-        """Return the nodes that may train, and why others could not be asked.
+        """Query new nodes; return those that may train, and why queries of others failed.
 
-        Waits until ``wanted`` nodes are there, not counting those that ``selected`` turns away. A
-        node whose query failed counts: waiting would not mend it. It is asked again next time.
+        Waits until ``wanted`` nodes are connected. A node that ``selected`` rejects does not count;
+        one whose query failed does, since waiting would not help. It is queried again next round.
+
+        Returns
+        -------
+        ready : list of Node
+            The connected nodes that may train.
+        failed : dict of str to str
+            ``{node id: reason}``.
 
         Raises
         ------
         TooFewNodesError
-            If they are not there in time.
+            If too few nodes connect within ``timeout`` seconds.
         """
-        began = time.monotonic()
-        last_line = began - LOG_SECONDS
+        start = time.monotonic()
+        last_line = start - LOG_SECONDS
         failed: dict[int, str] = {}
         while True:
             ids = set(grid.get_node_ids())
@@ -65,39 +73,58 @@ class Nodes:
             if len(ready) + len(ids & failed.keys()) >= wanted:
                 return ready, {str(id): reason for id, reason in failed.items()}
             now = time.monotonic()
-            found = f"{len(ready)} of {wanted} nodes ({len(ids)} connected)"
-            if now - began > self.timeout:
-                raise TooFewNodesError(f"min-nodes: found {found} after {self.timeout:.0f} s")
+            count = f"{len(ready)} of {wanted} nodes ({len(ids)} connected)"
+            if now - start > self.timeout:
+                raise TooFewNodesError(f"min-nodes: found {count} after {self.timeout:.0f} s")
             if now - last_line >= LOG_SECONDS:
-                log(INFO, "waiting for nodes: found %s", found)
+                log(INFO, "waiting for nodes: found %s", count)
                 last_line = now
             time.sleep(POLL_SECONDS)
 
     def forget(self, id: int) -> None:
-        """Ask a node again before the next round: its capacity is not what it was."""
+        """Query a node again before the next round, because its capacity has changed."""
         self.met.pop(id, None)
 
+    def update(self, node: Node, depth: int, reported: object) -> None:
+        """Lower a node's capacity after a round.
+
+        Parameters
+        ----------
+        node : Node
+            As it was asked.
+        depth : int
+            The deepest exit that it trained, which becomes its capacity.
+        reported : object
+            The capacity that its reply reports. The node is queried again if that has changed.
+        """
+        if depth < node.capacity:
+            self.met[node.id] = replace(node, capacity=max(1, depth))
+            text = "%s reported capacity %d but trained exit %d; its capacity is now %d"
+            log(WARNING, text, node.name, node.capacity, depth, max(1, depth))
+        if reported != node.capacity:
+            self.forget(node.id)
+
     def _meet(
-        self, grid: Grid, connected: set[int], strangers: set[int], config: ConfigRecord
+        self, grid: Grid, connected: set[int], new_ids: set[int], config: ConfigRecord
     ) -> dict[int, str]:
-        """Query nodes not met yet; return why those that could not answer did not."""
-        if not strangers:
+        """Query new nodes; return why each failed query failed."""
+        if not new_ids:
             return {}
-        content = RecordDict({"config": config})
+        content = RecordDict({CONFIG: config})
         messages = [
-            Message(content, dst_node_id=id, message_type=MessageType.QUERY) for id in strangers
+            Message(content, dst_node_id=id, message_type=MessageType.QUERY) for id in new_ids
         ]
-        failed = {id: f"no answer within {self.timeout:.0f} s" for id in strangers}
+        failed = {id: f"no answer within {self.timeout:.0f} s" for id in new_ids}
         asked: dict[str, int] = {}
         for reply in exchange(grid, messages, self.timeout, Traffic()):
-            # The error reply for a lost node comes from the SuperLink itself, so what a reply
-            # answers tells who it is of; messages have their ids once they were sent.
+            # The error reply for a lost node comes from the SuperLink, so the sender is read from
+            # the message that a reply answers. Messages have ids only once they are sent.
             answered = reply.metadata.reply_to_message_id
             if answered not in asked:
                 asked = {m.metadata.message_id: m.metadata.dst_node_id for m in messages}
             id = asked.get(answered, reply.metadata.src_node_id)
             try:
-                self.met[id] = self._unlike_others(self._read(id, reply), connected)
+                self.met[id] = self._with_unique_name(self._read(id, reply), connected)
                 del failed[id]
             except (ValueError, KeyError) as error:
                 failed[id] = str(error)
@@ -105,37 +132,114 @@ class Nodes:
             log(WARNING, "node %d left out, its query failed: %s", id, reason)
         return failed
 
-    def _unlike_others(self, node: Node, connected: set[int]) -> Node:
-        """Tell a node from another one here that has the same name: devices name themselves.
+    def _with_unique_name(self, node: Node, connected: set[int]) -> Node:
+        """Return the node with its id in its name if a connected node has the same name.
 
-        One that is gone gives its name up, for it may be the same device: a simulation that is
-        resumed, or a device without a key, comes back under a new id.
+        A disconnected node releases its name: the device may come back under a new id, as in a
+        resumed simulation or without a key.
         """
-        for other in [each for each in self.met.values() if each.name == node.name]:
+        for other in [other for other in self.met.values() if other.name == node.name]:
             if other.id in connected and other.id != node.id:
                 return replace(node, name=f"{node.name} ({node.id})")
-            self.forget(other.id)  # asked again, and told apart, should it come back after all
+            self.forget(other.id)  # queried again should it come back after all
         return node
 
     def _read(self, id: int, reply: Message) -> Node:
         if reply.has_error():
             raise ValueError(error_reason(reply))
-        record = reply.content.config_records.get("config", ConfigRecord())
-        if record.get(PROTOCOL_KEY, PROTOCOL) != PROTOCOL:  # a client of one's own may send none
+        record = reply.content.config_records.get(CONFIG, ConfigRecord())
+        if (
+            record.get(PROTOCOL_KEY, PROTOCOL) != PROTOCOL
+        ):  # a client of the user's own may send none
             raise ValueError(
                 f"protocol: found {record[PROTOCOL_KEY]!r} on the node, wanted {PROTOCOL} as on "
                 "the server: install the same version of ef-asr on both"
             )
-        capacity = record.get("capacity")
+        capacity = record.get(CAPACITY)
         if type(capacity) is not int or not 1 <= capacity <= self.num_exits:
-            raise ValueError(f"capacity: found {capacity!r}, wanted 1 to {self.num_exits}")
-        return Node(id, str(record.get("name", id)), capacity, str(record.get("tag", "")))
+            raise ValueError(f"{CAPACITY}: found {capacity!r}, wanted 1 to {self.num_exits}")
+        return Node(id, str(record.get(NAME, id)), capacity, str(record.get(TAG, "")))
 
 
 def sample(nodes: list[Node], size: int, seed: str) -> list[Node]:
-    """Return ``size`` of the nodes, or all; the same for the same seed.
+    """Return ``size`` of the nodes, or all of them; the same ones for the same seed.
 
-    Names, not ids, decide the order they are drawn from: a simulation draws new ids every run.
+    Nodes are drawn in the order of their names, since their ids differ in every simulation.
     """
     ordered = sorted(nodes, key=lambda node: (node.name, node.id))
     return random.Random(seed).sample(ordered, min(size, len(ordered)))
+
+
+def draw(ready: list[Node], wanted: int, over_sample: float, seed: str) -> list[Node]:
+    """Return the nodes to ask so that ``wanted`` replies come, in the order of sending.
+
+    Deep clients go first: where clients wait for a processor, the longest are not left for the
+    end. With over-sampling the first replies close the round, so the order stays random.
+    """
+    size = math.ceil(wanted * over_sample)
+    nodes = sample(ready, size, seed)
+    return nodes if size != wanted else sorted(nodes, key=lambda node: -node.capacity)
+
+
+class FrozenTensors:
+    """Which nodes hold the frozen tensors of a run, and under which name.
+
+    Parameters
+    ----------
+    names : Iterable[str]
+        The tensors that nobody trains. A node is sent them once and keeps them on its disk.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = frozenset(names)
+        self._digest = ""
+        self._holders: dict[int, int] = {}  # node id: the capacity whose tensors it holds
+
+    def key(self, sent: ArrayRecord, capacity: int) -> str:
+        """Return the name under which a node of that capacity keeps its frozen tensors."""
+        if not self._digest:
+            from efmodel.model.frozen import digest
+
+            self._digest = digest(sent, self.names)
+        return f"{self._digest}-{capacity}"
+
+    def held_by(self, node: Node) -> bool:
+        """Return whether the node holds the tensors that its capacity needs."""
+        return self._holders.get(node.id) == node.capacity
+
+    def received_by(self, node: Node) -> None:
+        """Note that the node used what it was sent, and so holds its tensors."""
+        self._holders[node.id] = node.capacity
+
+    def lost_by(self, node: Node) -> None:
+        """Note that the node may have lost its tensors: it is sent all of them next time."""
+        self._holders.pop(node.id, None)
+
+
+class Cohort:
+    """The nodes asked in one round, and the message sent to each.
+
+    Parameters
+    ----------
+    messages : dict[Node, Message]
+        Nodes in the order of sending.
+    wanted : int
+        Replies that close the round.
+    """
+
+    def __init__(self, messages: dict[Node, Message], wanted: int) -> None:
+        self.messages = messages
+        self.wanted = wanted
+        self.bytes_sent = {node: tensor_bytes(message) for node, message in messages.items()}
+        self._by_message: dict[str, Node] = {}
+
+    def sender(self, reply: Message) -> Node:
+        """Return the node that a reply comes from; one of capacity 0 if it was not asked.
+
+        The error reply for a lost node comes from the SuperLink, so the node is found by the
+        message that the reply answers. Messages have ids only once they are sent.
+        """
+        answered, id = reply.metadata.reply_to_message_id, reply.metadata.src_node_id
+        if answered not in self._by_message:
+            self._by_message = {m.metadata.message_id: node for node, m in self.messages.items()}
+        return self._by_message.get(answered, Node(id, str(id), 0))

@@ -1,4 +1,4 @@
-"""Sending a round's messages and taking in the replies one by one, counting bytes."""
+"""Send a round's messages and receive the replies one by one, counting bytes."""
 
 import os
 import sys
@@ -11,28 +11,27 @@ from flwr.app import Message, MessageType
 from flwr.serverapp import Grid
 from flwr.superlink.grid import InMemoryGrid
 
-FIRST_POLL = 0.05  # seconds; simulated clients answer fast
-SLOWEST_POLL = 3.0  # seconds; devices take minutes, and the server has better things to do
-PULLED = 4  # replies asked for at a time: no more are in memory, however many are ready
-# Messages for each of Ray's cores that wait in Flower's simulation engine, by what they ask: ten
-# times a second it looks at every one of them for every node, 1.6 s for 235 messages and 2,351
-# nodes. A client that trains is busy for longer than it takes to send the next; a query is over at
-# once.
+FIRST_POLL = 0.05  # seconds; simulated clients reply fast
+SLOWEST_POLL = 3.0  # seconds; devices take minutes
+PULLED = 4  # replies fetched at a time, hence the most that are in memory
+# Waiting messages per core in a simulation. Flower's simulation engine looks at each of them for
+# each node ten times a second, which takes 1.6 s for 235 messages and 2,351 nodes. Training takes
+# longer than sending the next message; a query is over at once.
 SIMULATED = {MessageType.TRAIN: 2, MessageType.QUERY: 32}
 
 
 @dataclass
 class Traffic:
-    """Bytes of tensors that went to the nodes and came back."""
+    """Messages of a round, and the bytes of tensors in them."""
 
-    down: int = 0
-    up: int = 0
+    down: int = 0  # bytes sent
+    up: int = 0  # bytes received
     sent: int = 0  # messages
     answered: int = 0  # replies without an error
 
 
 def tensor_bytes(message: Message) -> int:
-    """Return the bytes of all tensors in a message; an error carries none."""
+    """Return the bytes of all tensors in a message; 0 for an error."""
     if message.has_error():
         return 0
     records = message.content.array_records.values()
@@ -41,9 +40,9 @@ def tensor_bytes(message: Message) -> int:
 
 @dataclass(frozen=True)
 class Pace:
-    """How a round's messages go out: to devices all at once, to simulated clients as they work."""
+    """How fast messages are sent: to devices at once, to simulated clients as they finish."""
 
-    outstanding: int = sys.maxsize  # messages sent and not answered, at most
+    outstanding: int = sys.maxsize  # most messages that wait for a reply
     slowest_poll: float = SLOWEST_POLL  # seconds
 
     @classmethod
@@ -51,31 +50,31 @@ class Pace:
         """Return the pace for these messages on that grid."""
         if not messages or not isinstance(grid, InMemoryGrid):
             return cls()
-        each = SIMULATED.get(messages[0].metadata.message_type, SIMULATED[MessageType.TRAIN])
-        return cls(each * simulated_cores(), FIRST_POLL)
+        per_core = SIMULATED.get(messages[0].metadata.message_type, SIMULATED[MessageType.TRAIN])
+        return cls(per_core * simulated_cores(), FIRST_POLL)
 
 
 def simulated_cores() -> int:
-    """Return the cores that simulated clients train on: Ray's, on however many machines."""
-    import ray  # a real server goes without it
+    """Return the number of cores that simulated clients train on: those of Ray's cluster."""
+    import ray  # not needed on a real server
 
-    found = ray.cluster_resources().get("CPU", 0) if ray.is_initialized() else 0
-    return int(found) or len(os.sched_getaffinity(0))
+    cores = ray.cluster_resources().get("CPU", 0) if ray.is_initialized() else 0
+    return int(cores) or len(os.sched_getaffinity(0))
 
 
 def exchange(
     grid: Grid, messages: Iterable[Message], timeout: float, traffic: Traffic
 ) -> Iterator[Message]:
-    """Send the messages and yield each reply as it arrives, until all came or ``timeout`` s passed.
+    """Send the messages and yield each reply as it arrives, for at most ``timeout`` seconds.
 
-    Polls ever more slowly while nothing comes, at once again when something does. Whoever has
-    enough replies stops asking for more; what a simulation was not sent by then never is.
+    The pause between polls grows while no reply comes. A caller that has enough replies stops
+    iterating; messages that a simulation has not been sent by then are never sent.
     """
     messages = list(messages)
     pace = Pace.of(grid, messages)
     traffic.sent = len(messages)
     deadline = time.monotonic() + timeout
-    # In the order of sending: replies that are all there are summed in the same order every time.
+    # In the order of sending, so that replies that are all ready come in the same order every time.
     waiting: dict[str, None] = {}
     unsent = iter(messages)
     del messages
@@ -87,8 +86,8 @@ def exchange(
         if not waiting and not next_ones:
             return
         before = len(waiting)
-        for some in batched(list(waiting), PULLED):
-            for reply in grid.pull_messages(some):
+        for ids in batched(list(waiting), PULLED):
+            for reply in grid.pull_messages(ids):
                 waiting.pop(reply.metadata.reply_to_message_id, None)
                 traffic.up += tensor_bytes(reply)
                 traffic.answered += not reply.has_error()

@@ -1,11 +1,11 @@
-"""A node, as the server knows it."""
+"""A node: a device, or a simulated client."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Node:
-    """What a node answered to its query."""
+    """A node's answer to its query."""
 
     id: int
     name: str

@@ -1,8 +1,8 @@
-"""Server optimizers: they take the averaged change of a tensor as its gradient.
+"""Server optimizers, which use the averaged change of a tensor as its gradient.
 
-Each gives what Flower's own class of that name gives while every client trains everything. Where
-some do not, a tensor without trainers keeps its value *and* its moments: no change would still be a
-gradient of zero, which lets old momentum move a layer that nobody trained and forgets its scale.
+With every client at full depth each one equals Flower's class of the same name. A tensor without
+trainers keeps its value *and* its moments: a gradient of zero would still let old momentum move it,
+and would shrink its second moment.
 """
 
 from collections.abc import Mapping
@@ -48,9 +48,9 @@ class PartialFedAvgM(PartialFedAvg):
 
 
 class PartialFedOpt(PartialFedAvg):
-    """What Adam, Yogi and Adagrad share (Reddi et al., arXiv 2003.00295, Algorithm 2).
+    """Base of Adam, Yogi and Adagrad (Reddi et al., arXiv 2003.00295, Algorithm 2).
 
-    With the averaged change d: m <- beta_1 m + (1 - beta_1) d, v by the optimizer's own rule, and
+    With the averaged change d: m <- beta_1 m + (1 - beta_1) d, v by each optimizer's rule, and
     theta <- theta + eta m / (sqrt(v) + tau).
 
     Parameters
@@ -63,7 +63,7 @@ class PartialFedOpt(PartialFedAvg):
         PartialFedAvg's arguments.
     """
 
-    beta_1 = 0.0  # no momentum, unless an optimizer has some
+    beta_1 = 0.0  # no momentum
 
     def __init__(
         self, owner_exits: Mapping[str, int], eta: float, tau: float, **partial: Any
@@ -87,7 +87,7 @@ class PartialFedOpt(PartialFedAvg):
 
 
 class _WithMomentum(PartialFedOpt):
-    """What Adam and Yogi share: both moments are remembered, m by beta_1 and v by beta_2."""
+    """Base of Adam and Yogi: m decays with beta_1, v with beta_2."""
 
     def __init__(
         self,
@@ -112,8 +112,8 @@ class PartialFedAdam(_WithMomentum):
         return np.asarray(self.beta_2 * v + (1 - self.beta_2) * change**2)
 
     def _eta(self, name: str) -> float:
-        # A tensor's own steps, not the round: what m and v forgot depends on how often they moved.
-        # Flower counts one more, and so do we.
+        # Steps of this tensor, not rounds: bias depends on how often m and v were updated. Flower
+        # counts one more.
         steps = self.moment("steps", name, np.zeros(1)) + 1
         self.moments["steps"][name] = steps
         power = float(steps[0]) + 1

@@ -7,34 +7,38 @@ Heterogeneous Clients" (arXiv 2405.17376): a layer is averaged over the clients 
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 from flwr.common import NDArray
 
-from server_app.strategy.arrays import tensor
+from server_app.strategy.running_sums import RunningSums
 
 
 class PartialMean:
-    """Running sums, one per tensor; a reply is folded in and can be dropped.
+    """Running sums, one per tensor; a reply is added and can then be dropped.
 
     For a tensor j with trainers k and their weights w_k (design, "A round", step 5)::
 
         trainers:  theta_j <- sum_k w_k theta_j^k / sum_k w_k                          (1)
         cohort:    theta_j <- theta_j + sum_k w_k (theta_j^k - theta_j) / sum_all w    (2)
 
-    In (2) the sum below runs over all accepted clients, trainers of j or not. Without trainers
-    theta_j stays as it is in both.
+    In (2) the sum in the denominator runs over all accepted clients, trainers of j or not. Without
+    trainers theta_j stays as it is in both.
+
+    Parameters
+    ----------
+    coverage : str
+        "trainers" for (1), "cohort" for (2).
     """
 
     def __init__(self, coverage: str) -> None:
         if coverage not in ("trainers", "cohort"):
             raise ValueError(f"coverage: found {coverage!r}, wanted trainers or cohort")
         self.coverage = coverage
-        self.sums: dict[str, NDArray] = {}
-        self.weights: dict[str, float] = {}  # of the tensor's trainers
-        self.trainers: dict[str, int] = {}  # how many they are
-        self.total = 0.0  # weight of all clients
+        self.weights: dict[str, float] = {}  # total weight of each tensor's trainers
+        self.trainers: dict[str, int] = {}  # number of each tensor's trainers
+        self.total = 0.0  # weight of all accepted clients
         self.clients = 0
-        # theta_j's own weight in its sum, where a client gave only a part of its way from theta_j.
+        self._sums = RunningSums()
+        # Weight of theta_j itself in its sum: replies with changes, and clipped ones, build on it.
         self._kept: dict[str, float] = {}
 
     def add(
@@ -44,7 +48,7 @@ class PartialMean:
         factor: float = 1.0,
         scales: Mapping[str, float] | None = None,
     ) -> None:
-        """Fold in one client's tensors.
+        """Add one client's tensors to the sums; none of them if one holds nan or inf.
 
         Parameters
         ----------
@@ -57,37 +61,37 @@ class PartialMean:
             How much of the client's change counts, 0..1: theta_j + factor (theta_j^k - theta_j).
         scales : Mapping[str, float], optional
             The scale of each tensor that came as a change.
+
+        Raises
+        ------
+        NotFiniteError
+            Naming the tensor with nan or inf.
         """
         scales = scales or {}
-        for name, array in arrays.items():
-            if name not in self.sums:
-                # Sums of floats in float32, whatever travelled; of whole numbers exactly.
-                real = np.issubdtype(array.dtype, np.floating) or name in scales
-                self.sums[name] = np.zeros(array.shape, np.float32 if real else np.float64)
-                self.weights[name] = self._kept[name] = 0.0
-                self.trainers[name] = 0
-            _add_scaled(self.sums[name], array, weight * factor * scales.get(name, 1.0))
-            self.weights[name] += weight
-            self.trainers[name] += 1
-            self._kept[name] += weight if name in scales else weight * (1 - factor)
+        alphas = {name: weight * factor * scales.get(name, 1.0) for name in arrays}
+        self._sums.add(arrays, alphas, weight)  # the sums over k in (1) and (2)
+        for name in arrays:
+            self.weights[name] = self.weights.get(name, 0.0) + weight
+            self.trainers[name] = self.trainers.get(name, 0) + 1
+            kept = weight if name in scales else weight * (1 - factor)
+            self._kept[name] = self._kept.get(name, 0.0) + kept
         self.total += weight
         self.clients += 1
 
     def mean(self, name: str, current: NDArray) -> NDArray:
         """Return the new value of a tensor whose value was ``current``, in ``current``'s dtype."""
-        if name not in self.sums:
+        if name not in self.weights:
             return current
         kept, total = self._kept[name], self.weights[name]  # (1)
         if self.coverage == "cohort":
             kept, total = kept + self.total - total, self.total  # (2)
-        mean = self.sums[name] / total
+        mean = self._sums.sum(name) / total
         if kept:
             mean += (kept / total) * current
         if np.issubdtype(current.dtype, np.integer):
             mean = np.rint(mean)
         return np.asarray(mean).astype(current.dtype, copy=False)
 
-
-def _add_scaled(sums: NDArray, array: NDArray, scale: float) -> None:
-    """Add ``scale * array`` to ``sums`` in place: one pass, no copy, on torch's threads."""
-    torch.from_numpy(sums).add_(tensor(array), alpha=scale)
+    def divisor(self, name: str) -> int:
+        """Return the number of clients that a tensor's mean is taken over."""
+        return self.trainers[name] if self.coverage == "trainers" else self.clients

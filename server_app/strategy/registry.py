@@ -1,4 +1,4 @@
-"""From a name in the run config to a strategy: ours, a plug-in's, or any class of Flower's kind."""
+"""Build the strategy that the run config names: ours, a plug-in's, or any of Flower's."""
 
 import importlib
 import inspect
@@ -13,6 +13,7 @@ from flwr.serverapp.strategy import Strategy
 
 from efmodel.errors import did_you_mean
 from efmodel.settings import Settings, SettingsError
+from server_app.strategy.base import RunStrategy
 from server_app.strategy.fedavg import PartialFedAvg
 from server_app.strategy.optimizers import (
     PartialFedAdagrad,
@@ -20,9 +21,10 @@ from server_app.strategy.optimizers import (
     PartialFedAvgM,
     PartialFedYogi,
 )
+from server_app.strategy.whole_model import WholeModel
 
 GROUP = "ef_asr.strategies"
-STRATEGIES: dict[str, type[Strategy]] = {
+STRATEGIES: dict[str, type[RunStrategy]] = {
     "partial-fedavg": PartialFedAvg,
     "partial-fedavgm": PartialFedAvgM,
     "partial-fedadam": PartialFedAdam,
@@ -33,16 +35,17 @@ STRATEGIES: dict[str, type[Strategy]] = {
 
 def build(
     settings: Settings, owner_exits: Mapping[str, int], frozen: Iterable[str] = ()
-) -> Strategy:
+) -> RunStrategy:
     """Return the strategy that the run config names.
 
-    Its constructor is given those keys of the run config that it has parameters for
-    (``server-momentum`` as ``server_momentum``), and ``strategy-options`` on top.
+    Its constructor is given the keys of the run config that it has parameters for
+    (``server-momentum`` as ``server_momentum``), and ``strategy-options`` besides. A strategy that
+    is not written for runs, such as Flower's own, comes in the adapter ``WholeModel``.
 
     Raises
     ------
     SettingsError
-        If there is no such strategy, or it does not take what it is given.
+        If there is no such strategy, or its constructor refuses an argument.
     """
     kind = find(settings.strategy)
     offered: dict[str, Any] = {
@@ -52,18 +55,21 @@ def build(
         "node_timeout": settings.round_timeout,
         "min_available_nodes": settings.min_nodes,
     }
-    wanted = _parameters(kind)
-    if frozen and "frozen" not in wanted:
+    parameters = _parameters(kind)
+    if frozen and "frozen" not in parameters:
         found = f"found freeze = {settings.freeze!r}, train = {settings.train!r}"
         raise SettingsError(f"strategy {settings.strategy}: {found}, wanted a partial strategy")
-    arguments = {name: value for name, value in offered.items() if name in wanted}
     further = options(settings.strategy_options)
-    arguments |= further
+    arguments = {name: value for name, value in offered.items() if name in parameters} | further
     try:
-        return kind(**arguments)
+        strategy = kind(**arguments)
     except (TypeError, ValueError) as error:
-        hint = "".join(did_you_mean(name, wanted) for name in further if name not in wanted)
+        unknown = further.keys() - parameters
+        hint = "".join(did_you_mean(name, parameters) for name in sorted(unknown))
         raise SettingsError(f"strategy {settings.strategy}: {error}{hint}") from error
+    if isinstance(strategy, RunStrategy):
+        return strategy
+    return WholeModel(strategy, settings, num_exits=max(owner_exits.values()))
 
 
 def find(name: str) -> type[Strategy]:
@@ -74,7 +80,7 @@ def find(name: str) -> type[Strategy]:
     SettingsError
         If there is none.
     """
-    plugins = {each.name: each for each in entry_points(group=GROUP)}
+    plugins = {point.name: point for point in entry_points(group=GROUP)}
     if name in STRATEGIES:
         return STRATEGIES[name]
     known = [*STRATEGIES, *plugins]
@@ -117,10 +123,10 @@ def options(text: str) -> dict[str, Any]:
 def _parameters(kind: type[Strategy]) -> set[str]:
     """Return the names that a class's constructor takes, through each ``**kwargs`` of its bases."""
     names: set[str] = set()
-    for each in kind.__mro__:
-        if "__init__" not in vars(each):
+    for base in kind.__mro__:
+        if "__init__" not in vars(base):
             continue
-        parameters = inspect.signature(vars(each)["__init__"]).parameters.values()
+        parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
         names |= {p.name for p in parameters if p.kind is not p.VAR_KEYWORD} - {"self"}
         if all(p.kind is not p.VAR_KEYWORD for p in parameters):
             break

@@ -1,4 +1,4 @@
-"""Which nodes may train: ``select = "capacity>=2, tag=kitchen"``; or one alone, by its name."""
+"""Select the nodes that may train, as in ``select = "capacity>=2, tag=kitchen"``."""
 
 import operator
 import re
@@ -19,12 +19,12 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def selector(select: str) -> Callable[[Node], bool]:
-    """Return the test that ``select`` describes: conditions joined by commas, all of which hold.
+    """Return the test that ``select`` describes: all of its conditions, joined by commas, hold.
 
     Raises
     ------
     ValueError
-        If it cannot be read.
+        If a condition cannot be parsed.
     """
     conditions = [_condition(part.strip()) for part in select.split(",") if part.strip()]
     return lambda node: all(condition(node) for condition in conditions)

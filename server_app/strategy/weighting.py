@@ -1,16 +1,19 @@
-"""What a client weighs in the mean."""
+"""The weight of a client in the mean."""
 
 from collections.abc import Callable
 
 from flwr.app import MetricRecord
 
+from efmodel.protocol import SECONDS, TRAIN_LOSS, WORD_ERRORS, WORDS
 from server_app.strategy.reply import BadReplyError, mean_of, number
 
-MOST_EXAMPLES = 10_000_000  # no device holds more utterances; whoever says so would own the mean
+MOST_EXAMPLES = (
+    10_000_000  # no device holds more utterances; a larger number would dominate the mean
+)
 
 
 def weight_of(weighting: str, metrics: MetricRecord, examples: float, capacity: int) -> float:
-    """Return w_k, above 0, of one client.
+    """Return w_k of one client, a number above 0.
 
     ======== ==================================================================================
     examples n, its training utterances
@@ -18,33 +21,33 @@ def weight_of(weighting: str, metrics: MetricRecord, examples: float, capacity: 
     uniform  1
     depth    n times its capacity (arXiv 2603.21888)
     loss     1 / (1 + its training loss), the mean over its exits
-    wer      1 / (1 + WER), of the model it was sent on its own held-out speech, the mean over its
-             exits; a client that holds nothing out counts as WER 1
+    wer      1 / (1 + WER), the mean over its exits, of the model that it was sent, on its own
+             held-out speech; WER 1 for a client without held-out speech
     ======== ==================================================================================
 
-    The last two are like the quality weights of Gao et al. (arXiv 2104.14297), but in place of
-    their softmax a function that needs no other client's value, so that a reply can be folded in as
-    it comes, and that gives a loss of 300 still a weight.
+    The last two resemble the quality weights of Gao et al. (arXiv 2104.14297). Their softmax needs
+    the values of all clients; this function needs one, so that each reply is added as it comes. It
+    also leaves a client with a loss of 300 some weight.
 
     Raises
     ------
     BadReplyError
-        If the metric is missing or no usable number.
+        If a metric that the weighting needs is missing or not a valid number.
     """
     return WEIGHTINGS[weighting](metrics, examples, capacity)
 
 
 def _wer(metrics: MetricRecord) -> float:
-    if not metrics.get("words"):
+    if not metrics.get(WORDS):
         return 1.0
-    return mean_of(metrics, "word-errors") / number(metrics, "words")
+    return mean_of(metrics, WORD_ERRORS) / number(metrics, WORDS)
 
 
 WEIGHTINGS: dict[str, Callable[[MetricRecord, float, int], float]] = {
     "examples": lambda metrics, examples, capacity: examples,
-    "seconds": lambda metrics, examples, capacity: number(metrics, "seconds"),
+    "seconds": lambda metrics, examples, capacity: number(metrics, SECONDS),
     "uniform": lambda metrics, examples, capacity: 1.0,
-    "loss": lambda metrics, examples, capacity: 1 / (1 + mean_of(metrics, "train-loss")),
+    "loss": lambda metrics, examples, capacity: 1 / (1 + mean_of(metrics, TRAIN_LOSS)),
     "wer": lambda metrics, examples, capacity: 1 / (1 + _wer(metrics)),
     "depth": lambda metrics, examples, capacity: examples * capacity,
 }
@@ -56,7 +59,7 @@ def examples_of(metrics: MetricRecord, key: str) -> float:
     Raises
     ------
     BadReplyError
-        If it is missing, no number above 0, or absurd.
+        If it is missing, not a number above 0, or more than ``MOST_EXAMPLES``.
     """
     examples = number(metrics, key)
     if examples > MOST_EXAMPLES:

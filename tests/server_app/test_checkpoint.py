@@ -13,8 +13,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from efmodel.settings import Settings, SettingsError
-from server_app.app import resumed
-from server_app.checkpoint import Checkpoint, Checkpoints
+from server_app.checkpoint import Checkpoint, Checkpoints, resumed
 from server_app.results.participation import participations
 from server_app.rounds import Rounds
 from server_app.run_folder import RunFolder, read_metrics

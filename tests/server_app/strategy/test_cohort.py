@@ -4,8 +4,9 @@ import threading
 import time
 
 import pytest
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import ConfigRecord, Error, Message, RecordDict
 
+from efmodel.protocol import CAPACITY, PROTOCOL, PROTOCOL_KEY, Refusal
 from server_app.strategy import PartialFedAvg
 from server_app.strategy.cohort import TooFewNodesError
 from server_app.strategy.node import Node
@@ -125,3 +126,37 @@ def test_a_name_is_free_again_when_its_node_is_gone():
     strategy.fraction_train = 1.0
     grid.node_ids = [1, 2]  # it was another device, after all
     assert sampled(strategy, {}, 3, grid) == {"pi": 2, "pi (1)": 1}
+
+
+def test_a_node_that_speaks_another_protocol_is_left_out_and_named(caplog):
+    def play(message: Message) -> Message:
+        node = message.metadata.dst_node_id
+        spoken = PROTOCOL + 1 if node == 2 else PROTOCOL
+        answer = ConfigRecord({CAPACITY: 2, PROTOCOL_KEY: spoken})
+        return Message(RecordDict({"config": answer}), reply_to=message)
+
+    strategy = PartialFedAvg(OWNERS)
+    assert sampled(strategy, {}, grid=LocalGrid(play, [1, 2, 3])) == {"1": 2, "3": 2}
+    wanted = f"protocol: found {PROTOCOL + 1} on the node, wanted {PROTOCOL} as on the server"
+    assert wanted in strategy.report.unmet["2"]
+    assert f"node 2 left out, its query failed: {wanted}" in caplog.text
+
+
+@pytest.mark.parametrize(("code", "queries"), [(Refusal.CAPACITY, 2), (Refusal.PROTOCOL, 1)])
+def test_a_refusal_for_capacity_makes_the_server_ask_again(code, queries):
+    """By the error's code: what its text says does not matter."""
+    capacities = {1: 3, 2: 3}
+
+    def play(message: Message) -> Message:
+        if message.metadata.message_type == "train" and message.metadata.dst_node_id == 2:
+            return Message(Error(code=code, reason="not today"), reply_to=message)
+        return drifting(capacities)(message)
+
+    strategy, grid = PartialFedAvg(OWNERS), LocalGrid(play, [1, 2])
+    messages = strategy.configure_train(1, tensors(0), ConfigRecord(), grid)
+    strategy.aggregate_train(1, grid.send_and_receive(messages))
+    assert strategy.report.failed == {"2": "not today"}
+    capacities[2] = 1
+    assert sampled(strategy, capacities, 2, grid) == {"1": 3, "2": 1 if queries == 2 else 3}
+    asked = [m.metadata.dst_node_id for m in grid.sent if m.metadata.message_type == "query"]
+    assert asked.count(2) == queries and asked.count(1) == 1

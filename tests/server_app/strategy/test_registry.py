@@ -5,7 +5,9 @@ from flwr.serverapp.strategy import FedAvg, FedProx
 
 from efmodel.settings import Settings, SettingsError
 from server_app import strategy as ours
+from server_app.strategy.base import RunStrategy
 from server_app.strategy.registry import build, find
+from server_app.strategy.whole_model import WholeModel
 from tests.server_app.federation import OWNERS
 
 
@@ -19,7 +21,9 @@ from tests.server_app.federation import OWNERS
     ],
 )  # fmt: skip
 def test_a_strategy_by_name(name, kind):
-    assert type(build(Settings(strategy=name), OWNERS)) is kind
+    made = build(Settings(strategy=name), OWNERS)
+    assert isinstance(made, RunStrategy)
+    assert type(made.strategy if isinstance(made, WholeModel) else made) is kind
 
 
 def test_keys_reach_the_strategy_that_knows_them():
@@ -34,14 +38,15 @@ def test_keys_reach_the_strategy_that_knows_them():
     momentum = build(Settings(strategy="partial-fedavgm", server_momentum=0.3), OWNERS)
     assert momentum.server_momentum == 0.3
     prox = build(Settings(strategy="flwr.serverapp.strategy:FedProx", proximal_mu=0.4), OWNERS)
-    assert isinstance(prox, FedProx) and prox.proximal_mu == 0.4 and prox.min_train_nodes == 6
+    assert isinstance(prox, WholeModel) and isinstance(prox.strategy, FedProx)
+    assert prox.strategy.proximal_mu == 0.4 and prox.strategy.min_train_nodes == 6
 
 
 def test_options_reach_a_strategy_of_ones_own():
     name = "flwr.serverapp.strategy:FedTrimmedAvg"
     settings = Settings(strategy=name, strategy_options="beta=0.3 weighted_by_key=num")
     made = build(settings, OWNERS)
-    assert made.beta == 0.3 and made.weighted_by_key == "num"
+    assert made.strategy.beta == 0.3 and made.strategy.weighted_by_key == "num"
 
 
 @pytest.mark.parametrize(
