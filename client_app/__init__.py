@@ -1,4 +1,4 @@
-"""What runs on a device: find the capacity, load the cut model, train, reply."""
+"""The client: answers the server's query, trains the cut model it is sent, and replies."""
 
 from client_app.app import app
 

@@ -1,103 +1,74 @@
-"""The ClientApp: what a node does with each kind of message.
+"""The ClientApp: what a node does with a query and with a training message.
 
-Each message may find a new process on a device: what only training needs (torch, transformers) is
-imported when there is something to train.
+On a device each message starts a new process. Training alone needs torch, transformers and
+datasets: they are imported with ``client_app.round``, never for a query.
 """
 
+from functools import partial
+
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
+from flwr.client.mod.utils import make_ffn
 from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import Mod
 
-from client_app.capacity import store
-from client_app.capacity.memory import is_out_of_memory
-from client_app.capacity.own import (
-    CapacityError,
-    capacity,
-    fall_back,
-    is_simulated,
-    name_of,
-    own_budgets,
-)
-from efmodel.protocol import (
-    CAPACITY,
-    MODEL_CONFIG,
-    NAME,
-    PROTOCOL,
-    PROTOCOL_KEY,
-    TAG,
-    Refusal,
-)
-from efmodel.settings import Settings
-
-SLACK = 1.5  # a round also reads, decodes and tests: what it may take beside its training steps
+from client_app.capacity.guard import guard_capacity
+from client_app.capacity.own import CapacityError, node_capacity
+from client_app.mods import frozen_tensors, privacy, wire_format
+from client_app.task import Task
+from efmodel.protocol import CAPACITY, CONFIG, NAME, PROTOCOL, PROTOCOL_KEY, TAG, Refusal
 
 app = ClientApp()
 
 
 @app.query()
 def query(message: Message, context: Context) -> Message:
-    """Answer the server's first question: how deep can this node train, and what is its name."""
-    request = message.content["config"]
-    if request[PROTOCOL_KEY] != PROTOCOL:
-        reason = (
-            f"protocol: found {request[PROTOCOL_KEY]} on the server, wanted {PROTOCOL} as on this "
-            "node: install the same version of ef-asr on both, and start the SuperNode again"
-        )
-        return refused(message, Refusal.PROTOCOL, reason)
-    settings = Settings.from_run_config(context.run_config)
+    """Answer with this node's capacity, its name and its tag."""
+    if reason := protocol_mismatch(message):
+        return refuse(message, Refusal.PROTOCOL, reason)
+    task = Task.of(message, context)
     try:
-        own = capacity(context, settings, str(request[MODEL_CONFIG]))
+        answer = ConfigRecord({PROTOCOL_KEY: PROTOCOL, CAPACITY: node_capacity(task)})
     except CapacityError as error:
-        return refused(message, Refusal.CAPACITY, str(error))
-    answer = ConfigRecord({PROTOCOL_KEY: PROTOCOL, CAPACITY: own})
-    node = context.node_config
+        return refuse(message, Refusal.CAPACITY, str(error))
+    node = task.node_config
     answer.update({key: str(node[key]) for key in (NAME, TAG) if key in node})
-    if "partition-id" in node:
-        answer[NAME] = f"partition {node['partition-id']}"
-    return Message(RecordDict({"config": answer}), reply_to=message)
-
-
-def refused(message: Message, code: Refusal, reason: str) -> Message:
-    """Return the error reply of a node that cannot do what it was asked for."""
-    return Message(Error(code=int(code), reason=reason), reply_to=message)
+    if task.partition:
+        answer[NAME] = f"partition {task.node_name}"
+    return Message(RecordDict({CONFIG: answer}), reply_to=message)
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Train; a device for which that was too much trains an exit less from the next round on."""
-    from client_app import round as client_round
+    """Train the model that the message holds, and reply with the trained tensors and metrics."""
+    if reason := protocol_mismatch(message):
+        return refuse(message, Refusal.PROTOCOL, reason)
+    from client_app.round import train_round
 
-    if is_simulated(context):
-        return client_round.app(message, context)
-    settings = own_budgets(context.node_config, Settings.from_run_config(context.run_config))
-    request = next(iter(message.content.config_records.values()))
-    model_config = str(request[MODEL_CONFIG])
-    node = (context, settings, model_config)
-    own = capacity(
-        *node
-    )  # takes in a mark that the last round left, before this one leaves its own
-    asked = int(request.get(CAPACITY, own))
+    task = Task.of(message, context)
+    mods: list[Mod] = [  # from the outside in
+        partial(guard_capacity, task),
+        wire_format,  # decodes first and encodes last: the two below see float32
+        partial(frozen_tensors, task),  # leaves the tensors that the reply will hold
+        partial(privacy, task),  # wants equal tensors in message and reply
+    ]
     try:
-        with store.training(name_of(*node)):
-            reply = client_round.app(message, context)
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        why = f"exit {asked} ran out of memory in a round"
-        lowered = f"capacity: now {fall_back(*node, asked, why)}, {why}"
-        return refused(message, Refusal.CAPACITY, lowered)
-    if why := too_slow(reply, settings):
-        reply.content["metrics"][CAPACITY] = fall_back(*node, asked, why)
-    return reply
+        return make_ffn(partial(train_round, task), mods)(message, context)
+    except CapacityError as error:
+        return refuse(message, Refusal.CAPACITY, str(error))
 
 
-def too_slow(reply: Message, settings: Settings) -> str:
-    """Return why the round took longer than it may, or nothing."""
-    metrics = reply.content["metrics"]
-    taken = float(metrics["wall-seconds"])
-    if taken > settings.round_timeout:
-        return f"a round took {taken:.0f} s, round-timeout is {settings.round_timeout:g}"
-    each = taken / (float(metrics["seconds"]) * settings.local_epochs)
-    if 0 < SLACK * settings.seconds_per_audio_second < each:
-        allowed = f"{settings.seconds_per_audio_second:g} s and half as much again"
-        return f"a round took {each:.3g} s per second of audio, wanted {allowed} at most"
-    return ""
+def protocol_mismatch(message: Message) -> str:
+    """Return why server and node cannot understand each other; empty if they can."""
+    # A server of version 0.1.0 sends no number.
+    server = message.content.config_records[CONFIG].get(PROTOCOL_KEY, 1)
+    if server == PROTOCOL:
+        return ""
+    return (
+        f"protocol: found {server!s} on the server, wanted {PROTOCOL} as on this node: install the "
+        "same version of ef-asr on both, then restart the SuperNode"
+    )
+
+
+def refuse(message: Message, code: Refusal, reason: str) -> Message:
+    """Return the error reply to a request that this node cannot fulfil."""
+    return Message(Error(code=int(code), reason=reason), reply_to=message)

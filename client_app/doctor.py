@@ -1,4 +1,4 @@
-"""Whether this device can take part: each check says what it found, and what to do about it."""
+"""Check whether this device can take part in a run; each check says what to do if it cannot."""
 
 import http.client
 import os
@@ -21,16 +21,16 @@ from client_app.capacity import memory
 from efmodel.settings import Settings
 
 TIMEOUT = 10.0  # seconds for the server to answer
-# A SuperLink refuses the signature of a node whose clock is further ahead, or behind, in seconds.
+# Seconds that a node's clock may be ahead of or behind the SuperLink's; beyond, it is refused.
 AHEAD, BEHIND = SYSTEM_TIME_TOLERANCE, TIMESTAMP_TOLERANCE + SYSTEM_TIME_TOLERANCE
-NEEDED_MB = 1000  # Python and torch with the preset tiny at exit 1 and recordings of 30 s
-NEEDED_DISK_MB = 1000  # beside what the cache may take: messages, logs
-EXPIRES_SOON = 14 * 86400.0  # seconds before a certificate's end at which it is time for another
+NEEDED_MB = 1000  # memory of a client: preset tiny, exit 1, recordings of 30 s
+NEEDED_DISK_MB = 1000  # for messages and logs, in addition to the cache
+EXPIRES_SOON = 14 * 86400.0  # seconds before a certificate's end at which the doctor warns
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One check: what was looked at, what was found, and, if that is wrong, what to do."""
+    """The result of one check: its subject, what was found, and what to do if that is wrong."""
 
     what: str
     found: str
@@ -39,16 +39,16 @@ class Finding:
 
 @dataclass(frozen=True)
 class Server:
-    """The SuperLink as this device is told to reach it.
+    """The SuperLink, and how this device connects to it.
 
     Attributes
     ----------
     host, port : str, int
-        Its address.
+        The address.
     insecure : bool
         Whether the SuperNode is started with ``--insecure``.
     root_certificates : Path, optional
-        What ``--root-certificates`` names; by default the system's.
+        The file that ``--root-certificates`` names; by default the system's certificates.
     """
 
     host: str
@@ -58,7 +58,7 @@ class Server:
 
 
 def examine(server: Server | None, data_path: str) -> Iterator[Finding]:
-    """Yield what each check finds; those that would only repeat a failure are left out."""
+    """Run the checks and yield their findings; checks that could only fail again are left out."""
     if server is not None:
         yield from examine_server(server)
     if data_path:
@@ -68,7 +68,7 @@ def examine(server: Server | None, data_path: str) -> Iterator[Finding]:
 
 
 def examine_server(server: Server) -> Iterator[Finding]:
-    """Yield what is found on the way to the SuperLink: address, TLS, certificate, clock."""
+    """Check the connection to the SuperLink: address, TLS, certificate, clock."""
     where = f"{server.host}:{server.port}"
     try:
         socket.create_connection((server.host, server.port), TIMEOUT).close()
@@ -94,27 +94,27 @@ def examine_server(server: Server) -> Iterator[Finding]:
 
 
 def served_certificate(server: Server) -> x509.Certificate | None:
-    """Return the certificate that the server shows, whoever signed it; None if it speaks plain."""
+    """Return the server's certificate, unverified; None if the server does not speak TLS."""
     try:
         with (
             socket.create_connection((server.host, server.port), TIMEOUT) as connection,
             _trusting_all().wrap_socket(connection, server_hostname=server.host) as wrapped,
         ):
             shown = wrapped.getpeercert(binary_form=True)
-    except OSError:  # ssl.SSLError is one, and so is a connection that is closed or never answers
+    except OSError:  # includes ssl.SSLError, closed connections and timeouts
         return None
     return x509.load_der_x509_certificate(shown) if shown else None
 
 
 def _trusting_all() -> ssl.SSLContext:
-    """Return a context to look at a certificate with; nothing secret is ever said through it."""
+    """Return a context that verifies nothing: for looking at a certificate, not for secrets."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
 
 
 def protocol(server: Server, tls: bool) -> Finding:
-    """Compare what the server speaks with what the SuperNode is told to speak."""
+    """Check that both sides use TLS, or neither does."""
     if server.insecure and tls:
         return Finding(
             "protocol",
@@ -133,23 +133,23 @@ def protocol(server: Server, tls: bool) -> Finding:
 
 
 def validity(certificate: x509.Certificate) -> Finding:
-    """Compare the certificate's dates with this device's clock."""
+    """Check the certificate's dates against this device's clock."""
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     now = datetime.now(UTC)
     span = f"valid from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
     if now < begin:
-        advice = "this device's clock is probably behind: see the clock below; else wait"
+        advice = "this device's clock is probably behind, see the clock below; if it is right, wait"
         return Finding("certificate", f"{span}, not yet by this device's clock", advice)
     if now > end:
         advice = "make a new certificate on the server and start the SuperLink again"
         return Finding("certificate", f"{span}, expired by this device's clock", advice)
     if (end - now).total_seconds() < EXPIRES_SOON:
-        return Finding("certificate", span, "it ends soon: make a new one on the server now")
+        return Finding("certificate", span, "it expires soon: make a new one on the server now")
     return Finding("certificate", span)
 
 
 def trust(server: Server) -> Finding:
-    """Check the certificate's signature and name as the SuperNode will."""
+    """Verify the certificate's signature and name, as the SuperNode will."""
     roots = server.root_certificates
     try:
         context = ssl.create_default_context(cafile=str(roots) if roots else None)
@@ -171,11 +171,11 @@ def trust(server: Server) -> Finding:
         return Finding("trust", error.verify_message, advice)
     except OSError as error:
         return Finding("trust", f"the handshake failed ({error})", "run this check again")
-    return Finding("trust", f"signed by {roots or 'an authority that the system knows'}")
+    return Finding("trust", f"signed by {roots or 'an authority that this system trusts'}")
 
 
 def clock(server: Server, certificate: x509.Certificate | None) -> Finding:
-    """Compare this device's clock with the Date header of the server's answer."""
+    """Check this device's clock against the Date header of the server's answer."""
     connection = http.client.HTTPConnection(server.host, server.port, timeout=TIMEOUT)
     if certificate is not None:
         connection = http.client.HTTPSConnection(
@@ -186,7 +186,7 @@ def clock(server: Server, certificate: x509.Certificate | None) -> Finding:
         date = connection.getresponse().headers["Date"]
         ahead = time.time() - parsedate_to_datetime(date or "").timestamp()
     except (OSError, http.client.HTTPException, ValueError):
-        advice = "is that the SuperLink's port? It answers HTTP, with a date"
+        advice = "check that the port is the SuperLink's, which answers HTTP with a date"
         return Finding("clock", "the server's answer has no date to compare with", advice)
     finally:
         connection.close()
@@ -201,38 +201,38 @@ def clock(server: Server, certificate: x509.Certificate | None) -> Finding:
 
 
 def data(data_path: str) -> Finding:
-    """Read the data folder as a round will, from headers alone."""
-    from efmodel.config import preset
+    """Check the data folder: read it as a round will, without decoding the audio."""
+    from efmodel.config import SAMPLE_RATE, preset
     from efmodel.speech import recordings, statistics, vocabulary
 
     try:
-        found = recordings.audiofolder(Path(data_path).expanduser())
+        corpus = recordings.audiofolder(Path(data_path).expanduser())
     except (recordings.DataError, OSError) as error:
         advice = "a folder with metadata.jsonl: file_name, text, speaker (README, Your recordings)"
         return Finding("data", str(error), advice)
-    counted = statistics.take(
-        found.train, vocabulary.of_preset("tiny"), preset("tiny"), to_train=True
+    counts = statistics.take(
+        corpus.train, vocabulary.of_preset("tiny"), preset("tiny"), to_train=True
     )
-    seconds, skipped = sum(counted.seconds), len(counted.skipped.recordings)
-    decoded_mb = seconds * 16_000 * 4 / 1e6  # float32 at 16 kHz, all of it in memory
-    said = (
-        f"{len(counted.seconds)} utterances, {seconds / 60:.1f} minutes ({decoded_mb:.0f} MB when "
+    seconds, skipped = sum(counts.seconds), len(counts.skipped.recordings)
+    decoded_mb = seconds * SAMPLE_RATE * 4 / 1e6  # float32, all of it in memory
+    found = (
+        f"{len(counts.seconds)} utterances, {seconds / 60:.1f} minutes ({decoded_mb:.0f} MB when "
         f"decoded), {skipped} left out"
     )
-    if not counted.seconds:
-        return Finding("data", said, "ef-asr data FOLDER says why each is left out")
-    if skipped > len(counted.seconds):
-        return Finding("data", said, "more is left out than used: see ef-asr data FOLDER")
-    return Finding("data", said)
+    if not counts.seconds:
+        return Finding("data", found, "ef-asr data FOLDER lists the reason for each")
+    if skipped > len(counts.seconds):
+        return Finding("data", found, "more is left out than used: see ef-asr data FOLDER")
+    return Finding("data", found)
 
 
 def free_memory() -> Finding:
-    """Look at the memory that is free."""
+    """Check the free memory."""
     free = memory.free_mb()
     found = f"{free:.0f} MB free"
     if free < NEEDED_MB:
         advice = (
-            f"the smallest client wants about {NEEDED_MB} MB: stop other programs, lower "
+            f"the smallest client needs about {NEEDED_MB} MB: stop other programs, lower "
             "max-seconds, and see ef-asr capacity"
         )
         return Finding("memory", found, advice)
@@ -240,7 +240,7 @@ def free_memory() -> Finding:
 
 
 def disk() -> Finding:
-    """Look at the room where caches are kept, and whether they may be."""
+    """Check the free disk space of the cache folder, and that it can be written."""
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -248,7 +248,7 @@ def disk() -> Finding:
             os.write(file.fileno(), bytes(4096))
         free = shutil.disk_usage(folder).free / 1e6
     except OSError as error:
-        advice = "make it writable for this user, or name another in XDG_CACHE_HOME"
+        advice = "make it writable for this user, or set XDG_CACHE_HOME to another folder"
         return Finding("disk", f"cannot write to {folder} ({error.strerror})", advice)
     found = f"{free:.0f} MB free for {folder}"
     if free < Settings.cache_mb + NEEDED_DISK_MB:

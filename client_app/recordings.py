@@ -1,11 +1,12 @@
-"""The speech that lives on this node: what it trains on, and what it keeps back to test on."""
+"""A node's recordings: those to train on, and those held out to score the received model."""
 
 import random
 from functools import lru_cache
+from typing import NamedTuple
 
-from flwr.app import Context
 from transformers import PreTrainedTokenizerBase
 
+from client_app.task import Task
 from efmodel.config import EarlyExitConfig
 from efmodel.partition import utterances_of
 from efmodel.settings import Settings
@@ -15,69 +16,79 @@ from efmodel.speech.utterances import SECONDS, Utterance, prepare
 
 HELD_OUT = 0.1  # share of a node's utterances that it never trains on
 
-Recordings = tuple[list[Utterance], list[Utterance], int]
+
+class Recordings(NamedTuple):
+    """A node's utterances, and the number of recordings that were left out."""
+
+    to_train: list[Utterance]
+    held_out: list[Utterance]
+    skipped: int
 
 
 def recordings(
-    context: Context,
-    settings: Settings,
-    config: EarlyExitConfig,
-    tokenizer: PreTrainedTokenizerBase,
+    task: Task, config: EarlyExitConfig, tokenizer: PreTrainedTokenizerBase
 ) -> Recordings:
-    """Return this node's utterances to train on, those held out, and how many were left out.
+    """Return this node's recordings, decoded.
 
-    In simulation a node holds its partition of the corpus's training half; a deployed node holds
-    all of its own ``data-path``; of either at most ``max-utterances``. Which utterances are held
-    out is the same in every round.
+    A simulated node holds its partition of the corpus's training half. A device holds all of its
+    own ``data-path``. Either holds at most ``max-utterances``. The same utterances are held out in
+    every round.
 
     Raises
     ------
     DataError
         If the data is missing or leaves nothing to train on.
     """
-    node = context.node_config
-    path = str(node.get("data-path", settings.data_path))
-    data = "audiofolder" if "data-path" in node else settings.data
-    part = None
-    if "partition-id" in node:
-        part = (int(node["partition-id"]), int(node["num-partitions"]))
-    frames = (config.frontend, tuple(config.conv_kernel), tuple(config.conv_stride))
-    return _recordings(data, path, part, settings, _Key((config, tokenizer), frames))
+    node = task.node_config
+    path = str(node.get("data-path", task.settings.data_path))
+    data = "audiofolder" if "data-path" in node else task.settings.data
+    key = _Preparation(config, tokenizer)
+    return _recordings(data, path, task.partition, task.settings, key)
 
 
-class _Key:
-    """Model and tokenizer as part of a cache's key: equal where they cut and spell alike."""
+class _Preparation:
+    """Model and tokenizer as part of a cache key.
 
-    def __init__(
-        self, value: tuple[EarlyExitConfig, PreTrainedTokenizerBase], frames: tuple[object, ...]
-    ) -> None:
-        self.value = value
-        self._same = (frames, vocabulary.to_json(value[1]))
+    Two are equal if they make the same frames of the same samples, and the same labels of the same
+    text: each message brings new objects.
+    """
+
+    def __init__(self, config: EarlyExitConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.config, self.tokenizer = config, tokenizer
+        frames = (config.frontend, tuple(config.conv_kernel), tuple(config.conv_stride))
+        self._key = (frames, vocabulary.to_json(tokenizer))
 
     def __hash__(self) -> int:
-        return hash(self._same)
+        return hash(self._key)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and self._same == other._same
+        return isinstance(other, _Preparation) and self._key == other._key
 
 
-# A simulated node comes back to the same process round after round: decode its speech once. 64
-# nodes with two minutes of speech each are 0.5 GB.
+# In a simulation one process plays the same nodes in every round: each node's speech is decoded
+# once. 64 nodes with two minutes of speech each take 0.5 GB.
 @lru_cache(maxsize=64)
 def _recordings(
-    data: str, path: str, part: tuple[int, int] | None, settings: Settings, key: _Key
+    data: str,
+    path: str,
+    partition: tuple[int, int] | None,
+    settings: Settings,
+    preparation: _Preparation,
 ) -> Recordings:
-    config, tokenizer = key.value
-    limits = Limits() if part is None else Limits.of(settings)
+    limits = Limits() if partition is None else Limits.of(settings)
     dataset = corpus.load(data, path, limits).train
-    mine = list(range(len(dataset)))
-    if part is not None:
-        mine = utterances_of(settings.partition, dataset["speaker"][:], *part, settings.seed)
-    if 0 < settings.max_utterances < len(mine):
-        mine = sorted(random.Random(settings.seed).sample(mine, settings.max_utterances))
-    seconds = (SECONDS[0], settings.max_seconds)
+    indices = list(range(len(dataset)))
+    if partition is not None:
+        speakers = dataset["speaker"][:]
+        indices = utterances_of(settings.partition, speakers, *partition, settings.seed)
+    if 0 < settings.max_utterances < len(indices):
+        indices = sorted(random.Random(settings.seed).sample(indices, settings.max_utterances))
     utterances, skipped = prepare(
-        dataset.select(mine), tokenizer, config, to_train=True, seconds=seconds
+        dataset.select(indices),
+        preparation.tokenizer,
+        preparation.config,
+        to_train=True,
+        seconds=(SECONDS[0], settings.max_seconds),
     )
     skipped.log(path or data)
     if not utterances:  # an error travels to the server: it names no file and quotes no text
@@ -85,4 +96,4 @@ def _recordings(
         raise DataError(f"found no utterance to train on: {reasons}; this node's log names them")
     random.Random(0).shuffle(utterances)
     held_out = int(len(utterances) * HELD_OUT)
-    return utterances[held_out:], utterances[:held_out], len(skipped.recordings)
+    return Recordings(utterances[held_out:], utterances[:held_out], len(skipped.recordings))

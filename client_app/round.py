@@ -1,123 +1,153 @@
-"""What a node does with a round of training."""
+"""One round of training on a node."""
 
 import resource
 import time
 import zlib
+from typing import cast
 
 import torch
-from flwr.app import (
-    ArrayRecord,
-    ConfigRecord,
-    Context,
-    Message,
-    MetricRecord,
-    RecordDict,
-)
-from flwr.clientapp import ClientApp
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 
 from client_app.cache import frozen as frozen_cache
 from client_app.cache.features import FeatureCache, FrozenFeatures
 from client_app.cache.folder import cache_folder
-from client_app.capacity.own import capacity
-from client_app.mods import frozen_tensors, privacy, wire_format
-from client_app.recordings import recordings
+from client_app.capacity.own import CapacityError, node_capacity
+from client_app.recordings import Recordings, recordings
+from client_app.task import Task
 from client_app.training import train
 from efmodel.config import EarlyExitConfig
-from efmodel.evaluation import score
+from efmodel.evaluation import ExitScore, score
 from efmodel.model.early_exit import EarlyExitForCTC
 from efmodel.model.frozen import NOTHING, Frozen, parse
 from efmodel.model.precision import autocast
-from efmodel.protocol import FROZEN_SET, MODEL_CONFIG, read_model
-from efmodel.settings import Settings
+from efmodel.protocol import (
+    ARRAYS,
+    CHARACTER_ERRORS,
+    CHARACTERS,
+    FROZEN_SET,
+    LOSS,
+    METRICS,
+    NUM_EXAMPLES,
+    PEAK_MEMORY,
+    PROXIMAL_MU,
+    SECONDS,
+    SKIPPED,
+    TRAIN_LOSS,
+    WALL_SECONDS,
+    WORD_ERRORS,
+    WORDS,
+    read_model,
+)
 from efmodel.speech.utterances import Inputs, collate
 
-app = ClientApp(mods=[wire_format, frozen_tensors, privacy])
 
-
-@app.train()
-def train_round(message: Message, context: Context) -> Message:
-    """Test the model received on the held-out utterances, train it, send back what was trained."""
-    began = time.monotonic()
-    settings = Settings.from_run_config(context.run_config)
-    request = message.content["config"]
-    config, tokenizer = read_model(request)
-    train_on, held_out, skipped = recordings(context, settings, config, tokenizer)
-
-    model = EarlyExitForCTC(config.cut(_asked_capacity(request, context, settings, config)))
-    tensors = message.content["arrays"].to_torch_state_dict()
-    if FROZEN_SET in request:
-        tensors |= frozen_cache.load(str(request[FROZEN_SET]))
-    model.load_state_dict(tensors)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
-    frozen = parse(settings.freeze, settings.train, config.num_hidden_layers)
-    frozen.keep(model)
-    inputs = _inputs(model, frozen, request, settings)
-
-    with autocast(model.device, settings.precision):
-        scores = score(model, held_out, tokenizer, settings.batch_seconds, inputs)
-    server_round = int(request["server-round"])
-    seed = _seed(context, settings, server_round)
-    # Flower's FedProx sends its own mu.
-    mu = float(request.get("proximal-mu", settings.proximal_mu))
-    losses = train(model, train_on, settings, server_round, seed, mu, inputs)
-    metrics = MetricRecord(
-        {
-            "num-examples": len(train_on),
-            "seconds": sum(utterance.seconds for utterance in train_on),
-            "skipped": skipped,
-            "train-loss": losses,
-            "wall-seconds": time.monotonic() - began,
-            "peak-memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,  # bytes
-        }
-    )
-    if scores:
-        metrics["loss"] = [exit.loss for exit in scores]
-        metrics["word-errors"] = [exit.word_errors for exit in scores]
-        metrics["character-errors"] = [exit.character_errors for exit in scores]
-        metrics["words"] = scores[0].words
-        metrics["characters"] = scores[0].characters
-    arrays = ArrayRecord({n: t for n, t in model.state_dict().items() if not frozen.holds(n)})
-    return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
-
-
-def _inputs(
-    model: EarlyExitForCTC, frozen: Frozen, request: ConfigRecord, settings: Settings
-) -> Inputs:
-    """Return what makes utterances a batch: of samples, or of what the frozen part gives."""
-    if frozen.depth == NOTHING:
-        return collate
-    cache = None
-    if settings.cache_mb:
-        depth = min(frozen.depth, model.config.num_hidden_layers)
-        folder = cache_folder() / "features" / f"{request[FROZEN_SET]}-{depth}"
-        cache = FeatureCache(folder, settings.cache_mb * 1_000_000)
-    return FrozenFeatures(model, frozen.depth, cache)
-
-
-def _asked_capacity(
-    request: ConfigRecord, context: Context, settings: Settings, config: EarlyExitConfig
-) -> int:
-    """Return the depth of the model in the message; a strategy that is not partial sends it all.
+def train_round(task: Task, message: Message, context: Context) -> Message:
+    """Score the received model on held-out speech, train it, and reply with what was trained.
 
     Raises
     ------
-    ValueError
-        If that is deeper than this node can train.
+    CapacityError
+        If the message holds a deeper model than this node can train.
+    DataError
+        If the node's recordings are missing or leave nothing to train on.
     """
-    asked = int(request.get("capacity", config.num_exits))
-    if asked == 1:  # every node can; a model of another shape may have no other exit
-        return asked
-    own = capacity(context, settings, str(request[MODEL_CONFIG]))
-    if asked > own:
-        raise ValueError(
-            f"capacity: found a message that wants {asked}, this node can train {own}; "
-            "strategies that send whole models want capacities=full"
+    began = time.monotonic()
+    settings = task.settings
+    capacity = checked_capacity(task)
+    config, tokenizer = read_model(task.request)
+    speech = recordings(task, config, tokenizer)
+
+    frozen = parse(settings.freeze, settings.train, config.num_hidden_layers)
+    model = cut_model(task, message, config.cut(capacity))
+    frozen.keep(model)
+    inputs = model_inputs(task, model, frozen)
+
+    with autocast(model.device, settings.precision):
+        scores = score(model, speech.held_out, tokenizer, settings.batch_seconds, inputs)
+    # Flower's FedProx strategy sends its own mu.
+    mu = cast(float, task.request.get(PROXIMAL_MU, settings.proximal_mu))
+    losses = train(
+        model, speech.to_train, settings, task.server_round, training_seed(task), mu, inputs
+    )
+
+    metrics = training_metrics(speech, losses) | held_out_metrics(scores)
+    metrics[WALL_SECONDS] = time.monotonic() - began
+    arrays = ArrayRecord({n: t for n, t in model.state_dict().items() if not frozen.holds(n)})
+    reply = RecordDict({ARRAYS: arrays, METRICS: MetricRecord(metrics)})
+    return Message(reply, reply_to=message)
+
+
+def checked_capacity(task: Task) -> int:
+    """Return the exit to train up to.
+
+    Raises
+    ------
+    CapacityError
+        If this node cannot train it.
+    """
+    requested = task.requested_capacity
+    if requested == 1:  # every node can; a model of another shape may have no other exit
+        return requested
+    capacity = node_capacity(task)
+    if requested > capacity:
+        raise CapacityError(
+            f"capacity: found a model of {requested} exits in the message, wanted at most "
+            f"{capacity}, which this node can train; strategies that send whole models want "
+            "capacities=full"
         )
-    return asked
+    return requested
 
 
-def _seed(context: Context, settings: Settings, server_round: int) -> int:
-    """Return a seed of its own for each node and round, the same whenever the run is repeated."""
-    named = context.node_config
-    node = named.get("partition-id", named.get("name", context.node_id))
-    return zlib.crc32(f"{settings.seed} {node} {server_round}".encode())
+def cut_model(task: Task, message: Message, config: EarlyExitConfig) -> EarlyExitForCTC:
+    """Return the model with the message's tensors, and those frozen on disk, on its device."""
+    model = EarlyExitForCTC(config)
+    tensors = message.content.array_records[ARRAYS].to_torch_state_dict()
+    if FROZEN_SET in task.request:
+        tensors |= frozen_cache.load(str(task.request[FROZEN_SET]))
+    model.load_state_dict(tensors)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return model
+
+
+def model_inputs(task: Task, model: EarlyExitForCTC, frozen: Frozen) -> Inputs:
+    """Return the function that makes a batch: of samples, or of the frozen part's output."""
+    if frozen.depth == NOTHING:
+        return collate
+    cache = None
+    if task.settings.cache:
+        depth = min(frozen.depth, model.config.num_hidden_layers)
+        folder = cache_folder() / "features" / f"{task.request[FROZEN_SET]!s}-{depth}"
+        cache = FeatureCache(folder, task.settings.cache_mb * 1_000_000)
+    return FrozenFeatures(model, frozen.depth, cache)
+
+
+def training_seed(task: Task) -> int:
+    """Return a seed that differs between nodes and rounds, and repeats when the run is repeated."""
+    return zlib.crc32(f"{task.settings.seed} {task.node_name} {task.server_round}".encode())
+
+
+Metrics = dict[str, int | float | list[int] | list[float]]
+
+
+def training_metrics(speech: Recordings, losses: list[float]) -> Metrics:
+    """Return the metrics of the speech that was trained on, and its loss per exit."""
+    return {
+        NUM_EXAMPLES: len(speech.to_train),
+        SECONDS: sum(utterance.seconds for utterance in speech.to_train),
+        SKIPPED: speech.skipped,
+        TRAIN_LOSS: losses,
+        PEAK_MEMORY: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,  # bytes
+    }
+
+
+def held_out_metrics(scores: list[ExitScore]) -> Metrics:
+    """Return the metrics of the received model on held-out speech; none without such speech."""
+    if not scores:
+        return {}
+    return {
+        LOSS: [exit.loss for exit in scores],
+        WORD_ERRORS: [exit.word_errors for exit in scores],
+        CHARACTER_ERRORS: [exit.character_errors for exit in scores],
+        WORDS: scores[0].words,
+        CHARACTERS: scores[0].characters,
+    }

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW
 
-from efmodel.model.early_exit import EarlyExitForCTC, EarlyExitOutput
-from efmodel.model.loss import combine, self_distillation
+from efmodel.model.early_exit import EarlyExitForCTC
+from efmodel.model.loss import exits_loss
 from efmodel.model.masking import choose_masks
 from efmodel.model.precision import autocast
 from efmodel.settings import Settings
@@ -21,8 +21,9 @@ COOLDOWN = 0.3  # the last share of the run, in which the learning rate falls
 def learning_rate(settings: Settings, server_round: float) -> float:
     """Return the learning rate in a round, counted from 1; 1.5 is halfway through the first.
 
-    "cooldown" keeps ``lr`` for most of the run, then falls to 0 in a straight line: clients that
-    pull apart settle on one model only when their steps are small, and then learn little.
+    "cooldown" keeps ``lr`` for most of the run, then lets it fall to 0 in a straight line. Small
+    last steps let the clients' models settle on one model; steps that are small from the start
+    would learn little.
     """
     if settings.lr_schedule == "constant":
         return settings.lr
@@ -36,21 +37,13 @@ def progress(settings: Settings, server_round: int) -> float:
 
 
 def prepare_model(model: EarlyExitForCTC, settings: Settings) -> None:
-    """Set the masks, and what trades time for memory, that the run config asks for."""
+    """Apply the run config's masks, gradient checkpointing and compilation to the model."""
     choose_masks(model.config, settings)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     if settings.compile:
         for layer in model.encoder.layers:
             layer.compile(dynamic=True)  # batches differ in length
-
-
-def exits_loss(output: EarlyExitOutput, kind: str, settings: Settings, over: float) -> Tensor:
-    """Return the scalar to minimise when the share ``over`` of the run is over."""
-    loss = combine(output.losses, kind, over)
-    if settings.distill:
-        loss = loss + settings.distill * self_distillation(output.logits, output.lengths)
-    return loss
 
 
 def proximal_term(trained: list[Tensor], received: list[Tensor], mu: float) -> Tensor:
@@ -70,22 +63,37 @@ def train(
 ) -> list[float]:
     """Train all exits of ``model`` in place; return the last epoch's mean loss per exit.
 
-    With ``proximal_mu`` the loss grows by ``proximal_term``. Parameters that want no gradient stay
-    as they are; ``inputs`` makes utterances what ``model`` takes.
+    Each call makes a new optimizer: its state would not fit the averaged model of the next round.
 
-    A new optimizer every time: its state belongs to no one model once replies are averaged.
+    Parameters
+    ----------
+    model : EarlyExitForCTC
+        Parameters that require no gradient stay as they are.
+    utterances : list of Utterance
+        The speech to train on.
+    settings : Settings
+        The run config.
+    server_round : int
+        From 1; sets the learning rate and the exits' weights.
+    seed : int
+        Of dropout, masks, speeds and the order of batches.
+    proximal_mu : float
+        Weight of ``proximal_term`` in the loss; 0 for none.
+    inputs : Inputs
+        Makes the model's arguments of a batch of utterances.
 
     Raises
     ------
     FloatingPointError
-        If the loss is no longer finite; nothing that comes of it is worth sending.
+        If the loss is not finite.
     """
     torch.manual_seed(seed)  # dropout and masks
     chance = random.Random(seed)
     speeds = [1 - settings.speed_perturbation, 1.0, 1 + settings.speed_perturbation]
+    run_progress = progress(settings, server_round)
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = AdamW(trained, fused=True)
     received = [p.detach().clone() for p in trained] if proximal_mu else []
+    optimizer = AdamW(trained, fused=True)
     prepare_model(model, settings)
     model.train()
     epochs = [
@@ -102,14 +110,15 @@ def train(
             with autocast(model.device, settings.precision):
                 output = model(**{k: v.to(model.device) for k, v in inputs(batch).items()})
             loss = exits_loss(
-                output, model.config.exit_loss, settings, progress(settings, server_round)
-            )
+                output.losses, output.logits, output.lengths,
+                model.config.exit_loss, run_progress, settings.distill,
+            )  # fmt: skip
             if not torch.isfinite(loss):
-                raise FloatingPointError(f"epoch {number}: found a loss of {loss}")
+                raise FloatingPointError(f"epoch {number}: found a loss of {loss}, wanted a number")
             if proximal_mu:
                 loss = loss + proximal_term(trained, received, proximal_mu)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM)
             optimizer.step()
             losses += output.losses.detach().cpu() * len(batch)

@@ -1,8 +1,8 @@
-"""What each exit's loss weighs: functions of (exit from 1, number of exits, progress).
+"""The weight of each exit's loss: functions of (exit from 1, number of exits, progress).
 
-``progress`` is the share of the run that is over: 0 in its first round, 1 in its last. All weights
-of a model are at least 0 and, but for "sum", sum to one, so that the size of a
-step does not depend on how deep a client is cut.
+``progress`` is the share of the run that is over: 0 in its first round, 1 in its last. A weight is
+at least 0. Except for "sum", a model's weights sum to 1, so that the size of a step does not
+depend on the depth of the cut.
 """
 
 from collections.abc import Callable
@@ -11,34 +11,34 @@ ExitWeight = Callable[[int, int, float], float]
 
 
 def mean(exit: int, num_exits: int, progress: float) -> float:
-    """1 / E: all alike."""
+    """All exits count the same: 1 / E."""
     return 1 / num_exits
 
 
 def total(exit: int, num_exits: int, progress: float) -> float:
-    """1: the sum of the losses (arXiv 2405.17376, equation 1)."""
+    """Sum the losses: 1 for each (arXiv 2405.17376, equation 1)."""
     return 1.0
 
 
 def last(exit: int, num_exits: int, progress: float) -> float:
-    """Only the deepest at hand."""
+    """1 for the deepest exit of the cut model, 0 for the others."""
     return float(exit == num_exits)
 
 
 def linear(exit: int, num_exits: int, progress: float) -> float:
-    """Deeper ones more: e / (1 + ... + E)."""
+    """Deeper exits count more: e / (1 + ... + E)."""
     return 2 * exit / (num_exits * (num_exits + 1))
 
 
 def inverse(exit: int, num_exits: int, progress: float) -> float:
-    """Shallower ones more: (1 / e) / (1 + 1/2 + ... + 1/E)."""
-    return 1 / exit / sum(1 / each for each in range(1, num_exits + 1))
+    """Shallower exits count more: (1 / e) / (1 + 1/2 + ... + 1/E)."""
+    return 1 / exit / sum(1 / e for e in range(1, num_exits + 1))
 
 
 def deepening(exit: int, num_exits: int, progress: float) -> float:
-    """From shallow to deep over the run, no exit ever at zero: (1 - p) inverse + p linear.
+    """Move the weight from shallow to deep exits over the run: (1 - p) inverse + p linear.
 
-    Deep layers learn from what shallow ones give them: those may settle first.
+    Deep layers take the output of shallow layers, which so get time to settle first.
     """
     shallow, deep = inverse(exit, num_exits, progress), linear(exit, num_exits, progress)
     return (1 - progress) * shallow + progress * deep
@@ -49,7 +49,6 @@ EXIT_WEIGHTS: dict[str, ExitWeight] = {
     "sum": total,
     "last": last,
     "linear": linear,
-    "weighted": linear,  # its other name
     "inverse": inverse,
     "deepening": deepening,
 }

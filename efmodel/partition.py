@@ -1,4 +1,4 @@
-"""Who is who in a simulation: which capacity and which utterances partition i of n has."""
+"""Simulated clients: the capacity and the utterances of partition i of n."""
 
 import random
 from collections.abc import Sequence
@@ -24,14 +24,14 @@ def capacity_of(capacities: str, partition: int, num_partitions: int, num_exits:
     Raises
     ------
     ValueError
-        If ``capacities`` is none of these, or has not one share per exit.
+        If ``capacities`` has another form, or its number of shares is not that of the exits.
     """
     shares = _shares(capacities, num_exits)
     total = sum(shares)
-    # Exit e has the clients whose place among n falls into its part of 0..1.
+    # The first shares[0] / total of the places get exit 1, the next part exit 2, and so on.
     bounds = [round(num_partitions * sum(shares[: e + 1]) / total) for e in range(num_exits)]
     order = list(range(num_partitions))
-    random.Random(0).shuffle(order)  # neighbours (one accent, one room) get different capacities
+    random.Random(0).shuffle(order)  # similar speakers, often neighbours, get different capacities
     place = order[partition]
     return 1 + sum(place >= bound for bound in bounds[:-1])
 
@@ -54,7 +54,7 @@ def _shares(capacities: str, num_exits: int) -> list[float]:
 
 
 def speakers_of(speakers: Sequence[str], partition: int, num_partitions: int) -> list[str]:
-    """Return the speakers of a simulated client: each speaker lives on one client.
+    """Return the speakers of a simulated client; each speaker is on one client.
 
     Raises
     ------
@@ -75,8 +75,8 @@ def kind_and_number(partition: str) -> tuple[str, float]:
     Raises
     ------
     ValueError
-        If ``partition`` is none of these, N not a whole number within 2 to 1000, or ALPHA not
-        within 0.001 to 1000.
+        If ``partition`` has another form, N is not a whole number from 2 to 1000, or ALPHA is not
+        a number from 0.001 to 1000.
     """
     if partition in ("speaker", "iid"):
         return partition, 1
@@ -94,22 +94,23 @@ def kind_and_number(partition: str) -> tuple[str, float]:
 def utterances_of(
     partition: str, speakers: Sequence[str], client: int, clients: int, seed: int
 ) -> list[int]:
-    """Return which utterances a simulated client holds; each is on exactly one client.
+    """Return the indices of a simulated client's utterances; each is on exactly one client.
 
     Parameters
     ----------
     partition : str
-        "speaker" (all of a speaker's on one client), "speaker:N" (a speaker's dealt out evenly
-        over N clients: clients of one speaker hold as much), "iid" (dealt out evenly), or
-        "dirichlet:ALPHA": each speaker's are spread over the clients in shares drawn from
-        Dirichlet(ALPHA), as Hsu et al. (arXiv 1909.06335) do it with classes; small ALPHA keeps
-        a speaker on few clients. A client that would get none takes one from the fullest.
+        "speaker": all utterances of a speaker are on one client. "speaker:N": a speaker's
+        utterances are split evenly over N clients, each with one speaker. "iid": all utterances
+        are split evenly at random. "dirichlet:ALPHA": each speaker's utterances are split over the
+        clients in shares drawn from Dirichlet(ALPHA), as Hsu et al. (arXiv 1909.06335) do with
+        classes; a small ALPHA keeps a speaker on few clients, and a client without any utterance
+        takes one from the client with the most.
     speakers : sequence of str
-        Each utterance's speaker.
+        The speaker of each utterance.
     client, clients : int
         The client's number, from 0, and how many there are.
     seed : int
-        The same for all clients of a run.
+        The run's seed, the same for all its clients.
 
     Raises
     ------
@@ -119,8 +120,8 @@ def utterances_of(
     """
     kind, number = kind_and_number(partition)
     if partition == "speaker":
-        mine = set(speakers_of(sorted(set(speakers)), client, clients))
-        return [index for index, speaker in enumerate(speakers) if speaker in mine]
+        voices = set(speakers_of(sorted(set(speakers)), client, clients))
+        return [index for index, speaker in enumerate(speakers) if speaker in voices]
     if clients > len(speakers):
         raise ValueError(
             f"num-supernodes: found {clients}, wanted at most {len(speakers)}, "
@@ -128,41 +129,48 @@ def utterances_of(
         )
     chance = np.random.default_rng(seed)
     if kind == "speaker":
-        return sorted(_dealt(speakers, client, clients, int(number), chance))
+        return sorted(_split_evenly(speakers, client, clients, int(number), chance))
     if kind == "iid":
         return sorted(chance.permutation(len(speakers))[client::clients].tolist())
-    return sorted(_spread(speakers, clients, number, chance)[client])
+    return sorted(_split_by_dirichlet(speakers, clients, number, chance)[client])
 
 
-def _dealt(
-    speakers: Sequence[str], client: int, clients: int, each: int, chance: np.random.Generator
+def _split_evenly(
+    speakers: Sequence[str],
+    client: int,
+    clients: int,
+    per_speaker: int,
+    chance: np.random.Generator,
 ) -> list[int]:
+    """Return a client's utterances when each speaker's are split over ``per_speaker`` clients."""
     shares: list[np.ndarray] = []
     for speaker in sorted(set(speakers)):
-        own = chance.permutation([i for i, name in enumerate(speakers) if name == speaker])
-        shares += [own[start::each] for start in range(min(each, len(own)))]
+        indices = chance.permutation([i for i, name in enumerate(speakers) if name == speaker])
+        shares += [indices[start::per_speaker] for start in range(min(per_speaker, len(indices)))]
     if clients > len(shares):
         raise ValueError(
             f"num-supernodes: found {clients}, wanted at most {len(shares)}, "
-            f"{each} for each training speaker"
+            f"{per_speaker} for each training speaker"
         )
-    mine = chance.permutation(len(shares))[client::clients]  # which capacity gets which speaker
-    return [index for share in mine for index in shares[share].tolist()]
+    # In random order: a client's number also sets its capacity.
+    numbers = chance.permutation(len(shares))[client::clients]
+    return [index for number in numbers for index in shares[number].tolist()]
 
 
-def _spread(
+def _split_by_dirichlet(
     speakers: Sequence[str], clients: int, alpha: float, chance: np.random.Generator
 ) -> list[list[int]]:
+    """Return all clients' utterances when each speaker's are split in Dirichlet shares."""
     by_speaker: dict[str, list[int]] = {}
     for index, speaker in enumerate(speakers):
         by_speaker.setdefault(speaker, []).append(index)
     parts: list[list[int]] = [[] for _ in range(clients)]
     for speaker in sorted(by_speaker):
         shares = chance.dirichlet([alpha] * clients)
-        own = chance.permutation(by_speaker[speaker])
-        cuts = np.round(np.cumsum(shares)[:-1] * len(own)).astype(int)
-        for part, indices in zip(parts, np.split(own, cuts), strict=True):
-            part.extend(indices.tolist())
+        indices = chance.permutation(by_speaker[speaker])
+        cuts = np.round(np.cumsum(shares)[:-1] * len(indices)).astype(int)
+        for part, piece in zip(parts, np.split(indices, cuts), strict=True):
+            part.extend(piece.tolist())
     for part in parts:
         if not part:
             part.append(max(parts, key=len).pop())

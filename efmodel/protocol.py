@@ -16,8 +16,8 @@ if TYPE_CHECKING:  # a query is answered without torch and transformers, seconds
 
     from efmodel.config import EarlyExitConfig
 
-# Both sides compare it in the query. Raise it when a message changes so that an older node, or an
-# older server, would misread it.
+# Server and node compare this number. Raise it with any change to a message that an older node or
+# an older server would misread.
 PROTOCOL = 2
 
 # Names of a message's records.
@@ -52,13 +52,13 @@ WORD_ERRORS = "word-errors"  # list
 CHARACTER_ERRORS = "character-errors"  # list
 WORDS = "words"
 CHARACTERS = "characters"
-# Rates that the server makes of the error counts.
+# Error rates that the server computes from the counts.
 WER = "wer"
 CER = "cer"
 
 
 class Refusal(IntEnum):
-    """Why a node refuses a request: the code of its error reply. Flower's own codes are small."""
+    """Error codes of a node that refuses a request; Flower's own codes are below 1000."""
 
     PROTOCOL = 1001  # the node speaks another version of this protocol
     CAPACITY = 1002  # the node can train less than the request asks for

@@ -1,1 +1,1 @@
-"""What a node keeps on disk between rounds."""
+"""Files that a node keeps on disk between rounds."""

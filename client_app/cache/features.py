@@ -1,7 +1,8 @@
-"""What the frozen part of a model gives for each utterance, kept on the node's disk.
+"""The output of a model's frozen part for each utterance, cached on the node's disk.
 
-A frozen part gives the same output for the same audio in every epoch and every round, and may cost
-more than all that is trained behind it: it is computed once. float16, memory-mapped, bounded.
+A frozen part gives the same output for the same audio in every epoch and round, and may cost more
+time than the trained layers. It is computed once, and kept as float16, memory-mapped, within a
+limit in bytes.
 """
 
 import hashlib
@@ -25,14 +26,17 @@ from efmodel.speech.utterances import Utterance, collate
 
 
 class FeatureCache:
-    """Arrays by name in a folder; when all of them together grow too large, other folders go first.
+    """Arrays by name in a folder, one folder for each set of weights.
+
+    When all folders together exceed the limit, the folders that were not used for longest are
+    deleted.
 
     Parameters
     ----------
     folder : Path
-        Of one set of weights; its siblings belong to others.
+        The arrays of one set of weights; its siblings belong to other weights.
     limit : int
-        Bytes that all siblings may have together.
+        Bytes that the folder and its siblings may have together.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -41,13 +45,13 @@ class FeatureCache:
         self.writable = True
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            os.utime(self.folder)  # used now: the siblings that were not are the first to go
+            os.utime(self.folder)  # marks it as used now
         except OSError as error:
-            self._give_up(error)
+            self._stop_writing(error)
         self.bytes = _bytes_in(folder.parent)
 
     def get(self, name: str) -> NDArray | None:
-        """Return an array, memory-mapped, or None if it is not there or torn."""
+        """Return an array, memory-mapped; None if it is missing or its file is incomplete."""
         path = self.folder / f"{name}.npy"
         try:
             array: NDArray = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -56,7 +60,7 @@ class FeatureCache:
         return array
 
     def put(self, name: str, array: NDArray) -> None:
-        """Keep an array, unless the disk is full, or its share used up by this folder alone."""
+        """Keep an array, unless the disk is full or this folder alone fills the limit."""
         if not self.writable:
             return
         if self.bytes + array.nbytes > self.limit:
@@ -68,18 +72,18 @@ class FeatureCache:
         try:
             atomic_file.write(self.folder / f"{name}.npy", file.getvalue())
         except OSError as error:
-            self._give_up(error)
+            self._stop_writing(error)
             return
         self.bytes += array.nbytes
 
-    def _give_up(self, error: OSError) -> None:
-        log(WARNING, "cache: %s; what is not kept is computed again in each round", error)
+    def _stop_writing(self, error: OSError) -> None:
+        log(WARNING, "cache: cannot write (%s); outputs are computed again in each round", error)
         self.writable = False
 
-    def _make_room(self, wanted: int) -> None:
-        siblings = [each for each in self.folder.parent.iterdir() if each != self.folder]
-        for oldest in sorted(siblings, key=lambda each: each.stat().st_mtime):
-            if self.bytes + wanted <= self.limit:
+    def _make_room(self, num_bytes: int) -> None:
+        siblings = [folder for folder in self.folder.parent.iterdir() if folder != self.folder]
+        for oldest in sorted(siblings, key=lambda folder: folder.stat().st_mtime):
+            if self.bytes + num_bytes <= self.limit:
                 break
             shutil.rmtree(oldest, ignore_errors=True)
             self.bytes = _bytes_in(self.folder.parent)
@@ -90,16 +94,16 @@ def _bytes_in(folder: Path) -> int:
 
 
 class FrozenFeatures:
-    """Batches for a model whose front is frozen: the frozen part's output in place of samples.
+    """Make batches that hold the frozen part's output in place of samples.
 
     Parameters
     ----------
     model : EarlyExitForCTC
-        Whose frozen part it is.
+        The model with the frozen part.
     depth : int
-        How deep it reaches: 0 for the front end, or an encoder layer.
+        The last frozen layer: 0 for the front end, or an encoder layer.
     cache : FeatureCache, optional
-        Where outputs are kept; without, they are computed anew each time.
+        Where outputs are kept; without it they are computed each time.
     """
 
     def __init__(self, model: EarlyExitForCTC, depth: int, cache: FeatureCache | None) -> None:
@@ -110,26 +114,32 @@ class FrozenFeatures:
     def __call__(self, utterances: Iterable[Utterance]) -> dict[str, Any]:
         """Return one batch for the model: ``frozen`` and ``labels``."""
         batch = list(utterances)
-        names = [hashlib.sha256(each.samples.numpy().tobytes()).hexdigest()[:32] for each in batch]
-        known = {name: self.cache.get(name) for name in names} if self.cache else {}
-        missing = [i for i, name in enumerate(names) if known.get(name) is None]
-        states: dict[int, Tensor] = {}
+        outputs = [states.transpose(0, 1) for states in self._outputs(batch)]  # (S,T,C)->(T,S,C)
+        padded = torch.nn.utils.rnn.pad_sequence(outputs, batch_first=True)  # [B, T, S, C]
+        lengths = torch.tensor([len(output) for output in outputs])
+        frozen = FrozenOutput(self.depth, padded.permute(2, 0, 1, 3), lengths)
+        return {"frozen": frozen, "labels": collate(batch)["labels"]}
+
+    def _outputs(self, batch: Sequence[Utterance]) -> list[Tensor]:
+        """Return each utterance's output ``[states, frames, size]``, cached or computed."""
+        if self.cache is None:
+            return self._compute(batch)
+        names = [hashlib.sha256(u.samples.numpy().tobytes()).hexdigest()[:32] for u in batch]
+        arrays = [self.cache.get(name) for name in names]
+        missing = [i for i, array in enumerate(arrays) if array is None]
+        computed: dict[int, Tensor] = {}
         if missing:
-            states = dict(zip(missing, self._compute([batch[i] for i in missing]), strict=True))
-        for i, name in enumerate(names):
-            found = known.get(name)
-            if i not in states:
-                states[i] = torch.from_numpy(np.asarray(found).astype(np.float32))
-            elif self.cache is not None:
-                self.cache.put(name, states[i].numpy().astype(np.float16))
-        each = [states[i].transpose(0, 1) for i in range(len(batch))]  # [frames, states, size]
-        padded = torch.nn.utils.rnn.pad_sequence(each, batch_first=True)
-        lengths = torch.tensor([len(one) for one in each])
-        output = FrozenOutput(self.depth, padded.permute(2, 0, 1, 3), lengths)
-        return {"frozen": output, "labels": collate(batch)["labels"]}
+            new = self._compute([batch[i] for i in missing])
+            computed = dict(zip(missing, new, strict=True))
+        for i, states in computed.items():
+            self.cache.put(names[i], states.numpy().astype(np.float16))
+        return [
+            computed[i] if array is None else torch.from_numpy(array.astype(np.float32))
+            for i, array in enumerate(arrays)
+        ]
 
     def _compute(self, batch: Sequence[Utterance]) -> list[Tensor]:
-        """Return each utterance's own ``[states, frames, size]``, rounded as the cache rounds."""
+        """Return each utterance's output ``[states, frames, size]``, rounded to float16."""
         inputs = collate(batch)
         device = self.model.device
         output = self.model.frozen_output(

@@ -1,4 +1,4 @@
-"""Where this user's nodes keep what they need not find out twice."""
+"""The folder in which this user's nodes keep files between rounds."""
 
 import os
 from pathlib import Path

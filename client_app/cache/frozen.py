@@ -1,48 +1,53 @@
-"""The frozen tensors that this node was sent once, on its disk.
+"""The frozen tensors that the server sent to this node once, as files.
 
-There, because each message may find a new process. Those that were not used for longest go first.
+On a device each message starts a new process, so that memory is no place for them.
 """
 
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flwr.app import ArrayRecord
 from safetensors import SafetensorError
 from safetensors.numpy import save
-from safetensors.torch import load_file
-from torch import Tensor
 
 from client_app.cache.folder import cache_folder
 from efmodel import atomic_file
 
-KEPT = 12  # sets of tensors: one per run and capacity, and a simulation has them all in one place
+if TYPE_CHECKING:  # a query is answered without torch
+    from torch import Tensor
+
+# Sets of tensors on disk: one per run and capacity. All nodes of a simulation share them.
+MAX_SETS = 12
 
 
 def keep(name: str, arrays: ArrayRecord) -> None:
-    """Write the tensors down, whole or not at all."""
-    data = save({each: array.numpy() for each, array in arrays.items()})
+    """Write the tensors atomically, and delete the sets that were not used for longest."""
+    data = save({tensor: array.numpy() for tensor, array in arrays.items()})
     path = _path(name)
     atomic_file.write(path, data)
     sets = sorted(path.parent.glob("*.safetensors"), key=_last_used)
-    for oldest in sets[:-KEPT]:
+    for oldest in sets[:-MAX_SETS]:
         oldest.unlink(missing_ok=True)
 
 
 def _last_used(path: Path) -> float:
-    with suppress(FileNotFoundError):  # another client of the same machine was faster
+    with suppress(FileNotFoundError):  # another client of this machine has deleted it
         return path.stat().st_mtime
     return 0.0
 
 
-def load(name: str) -> dict[str, Tensor]:
-    """Return the tensors kept under that name.
+def load(name: str) -> "dict[str, Tensor]":
+    """Return the tensors kept under a name.
 
     Raises
     ------
     FileNotFoundError
-        If they are not there any more; the server sends them again to a node that says so.
+        If they are missing; after this error the server sends them again.
     """
+    from safetensors.torch import load_file
+
     try:
         tensors: dict[str, Tensor] = load_file(_path(name))
         os.utime(_path(name))

@@ -1,1 +1,1 @@
-"""How deep a model this node can train."""
+"""Node capacity: the deepest exit that a node can train."""

@@ -1,18 +1,20 @@
-"""How much memory is left, and whether it ran out."""
+"""Free memory, and signs that memory ran out."""
 
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
-CGROUP = Path("/sys/fs/cgroup")  # a container's limit, which psutil does not know
+CGROUP = Path("/sys/fs/cgroup")  # a container's limit, which psutil does not see
 VMSTAT = Path("/proc/vmstat")
-_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
+_OUT_OF_MEMORY = (
+    "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory",
+)  # fmt: skip
 
 
 def free_mb() -> float:
-    """Return the MB that this machine, or the container this runs in, has left."""
-    free = psutil.virtual_memory().available
+    """Return the free memory of this machine, or of the container, in MB."""
+    free = int(psutil.virtual_memory().available)
     with suppress(OSError, ValueError):  # no container, or one without a limit ("max")
         limit = int((CGROUP / "memory.max").read_text())
         free = min(free, limit - int((CGROUP / "memory.current").read_text()))
@@ -20,13 +22,14 @@ def free_mb() -> float:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error is Python's or torch's (a RuntimeError) way to say so."""
+    """Return whether an error is Python's MemoryError or torch's RuntimeError for full memory."""
     if isinstance(error, MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _WORDS)
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
 
 
-def kills() -> int:
+def oom_kills() -> int:
     """Return how many processes the system has killed for memory since it started."""
     with suppress(OSError):
         for line in VMSTAT.read_text().splitlines():

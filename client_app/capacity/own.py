@@ -1,23 +1,21 @@
-"""The deepest exit that this node can train: said, given, measured, or learned the hard way."""
+"""Node capacity: configured, simulated, measured, or lowered after a failed round."""
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from logging import INFO, WARNING
-from typing import Any
 
-from flwr.app import Context
 from flwr.common import log
 
 from client_app.capacity import measuring, memory, store
-from client_app.capacity.store import Found
+from client_app.capacity.store import NodeCapacity
+from client_app.task import Task
 from efmodel.partition import capacity_of
 from efmodel.settings import Settings
 
-# What a step's time and memory depend on, beside the model.
-COSTLY = (
+# Settings that change a step's time or memory: a capacity measured with others does not count.
+COST_SETTINGS = (
     "freeze", "train", "batch_seconds", "batch_utterances", "max_seconds", "speed_perturbation",
     "precision", "compile", "gradient_checkpointing", "distill", "proximal_mu",
     "memory_mb", "seconds_per_audio_second",
@@ -25,16 +23,16 @@ COSTLY = (
 
 
 class CapacityError(ValueError):
-    """A node that can train less than it was asked for, or nothing; the server asks it again."""
+    """The node can train less than the request asks for, or nothing; the server asks it again."""
 
 
-def capacity(context: Context, settings: Settings, model_config: str) -> int:
-    """Return this node's capacity, from 1 to the exits of the model in ``model_config`` (JSON).
+def node_capacity(task: Task) -> int:
+    """Return the deepest exit that this node can train, from 1 to the model's number of exits.
 
-    A deployed node says it in its node config (``--node-config 'capacity=2'``); a simulated one has
-    what the run config's ``capacities`` gives its partition; any other measures, once per model,
-    what a training step of each exit takes. A deployed one for which that proved too much in a
-    round (``fall_back``) has less from then on.
+    A device may set its capacity in its node config (``--node-config 'capacity=2'``). A simulated
+    node has the capacity that the run config's ``capacities`` gives its partition. Any other node
+    measures a training step of each exit, once per model. A device's capacity falls after a round
+    that took too much (``lower``).
 
     Raises
     ------
@@ -43,49 +41,50 @@ def capacity(context: Context, settings: Settings, model_config: str) -> int:
     CapacityError
         If not even exit 1 fits.
     """
-    node, num_exits = context.node_config, len(json.loads(model_config)["exit_layers"])
-    if is_simulated(context):
-        partition, partitions = int(node["partition-id"]), int(node["num-partitions"])
-        return capacity_of(settings.capacities, partition, partitions, num_exits)
-    return _found(context, settings, model_config).capacity
+    if is_simulated(task) and task.partition:
+        return capacity_of(task.settings.capacities, *task.partition, task.num_exits)
+    return _device_capacity(task).capacity
 
 
-def is_simulated(context: Context) -> bool:
-    """Return whether a simulation says what this node is."""
-    return "partition-id" in context.node_config and "capacity" not in context.node_config
+def is_simulated(task: Task) -> bool:
+    """Return whether the run config sets this node's capacity."""
+    return task.partition is not None and "capacity" not in task.node_config
 
 
-def fall_back(context: Context, settings: Settings, model_config: str, asked: int, why: str) -> int:
-    """Remember that exit ``asked`` was too much for this node; return what it can train now."""
-    found = _found(context, settings, model_config)
-    return _lowered(name_of(context, settings, model_config), found, asked, why).capacity
+def lower(task: Task, why: str) -> int:
+    """Store that the requested exit was too much for this device; return its new capacity."""
+    return _lowered(task, _device_capacity(task), task.requested_capacity, why).capacity
 
 
-def _found(context: Context, settings: Settings, model_config: str) -> Found:
-    name = name_of(context, settings, model_config)
-    found = store.load(name)
-    if found is None:
-        num_exits = len(json.loads(model_config)["exit_layers"])
-        if "capacity" in context.node_config:
-            found = Found(_said(context.node_config["capacity"], num_exits), "node-config says so")
-        else:
-            budgets = own_budgets(context.node_config, settings)
-            found = deepest(model_config, budgets, num_exits)
-            store.keep(name, found)
-            kept = store.path(name)
-            of = f"{found.capacity} of {num_exits}"
-            log(INFO, "capacity %s, %s; kept in %s", of, found.why, kept)
-    if store.was_killed(name):
+def _device_capacity(task: Task) -> NodeCapacity:
+    """Return the stored capacity, else the configured or the measured one."""
+    key = cache_key(task)
+    capacity = store.load(key)
+    if capacity is None and "capacity" in task.node_config:
+        capacity = NodeCapacity(capacity_from_config(task), "set in the node config")
+    elif capacity is None:
+        capacity = measure_capacity(task)
+        store.keep(key, capacity)
+        log(INFO, "capacity %d of %d, %s; stored in %s",
+            capacity.capacity, task.num_exits, capacity.why, store.path(key))  # fmt: skip
+    if store.was_killed(key):
         why = "the system killed a round's process for memory"
-        found = _lowered(name, found, found.capacity, why)
-    return found
+        capacity = _lowered(task, capacity, capacity.capacity, why)
+    return capacity
 
 
-def own_budgets(node: Mapping[str, Any], settings: Settings) -> Settings:
-    """Return the settings with the budgets that the node config gives in place of the run's."""
-    named = {"memory-mb": "memory_mb", "seconds-per-audio-second": "seconds_per_audio_second"}
-    own = Settings.from_run_config({key: node[key] for key in named if key in node})
-    return replace(settings, **{n: getattr(own, n) for key, n in named.items() if key in node})
+def capacity_from_config(task: Task) -> int:
+    """Return the capacity that the node config sets.
+
+    Raises
+    ------
+    ValueError
+        If it is no exit of the model.
+    """
+    value = task.node_config["capacity"]
+    if type(value) is not int or not 1 <= value <= task.num_exits:
+        raise ValueError(f"node-config capacity: found {value!r}, wanted 1 to {task.num_exits}")
+    return value
 
 
 def budget_of(settings: Settings) -> measuring.Budget:
@@ -94,55 +93,55 @@ def budget_of(settings: Settings) -> measuring.Budget:
     return measuring.Budget(memory_mb, settings.seconds_per_audio_second)
 
 
-def deepest(model_config: str, settings: Settings, num_exits: int) -> Found:
-    """Measure, and return the deepest exit that fits.
+def measure_capacity(task: Task) -> NodeCapacity:
+    """Measure a training step of each exit, and return the deepest exit that fits.
 
     Raises
     ------
     CapacityError
         If none does.
     """
-    budget = budget_of(settings)
-    log(INFO, "capacity: measuring a training step at each exit, within %.0f MB", budget.memory_mb)
-    costs = list(measuring.measure(model_config, settings, budget))
+    budget = budget_of(task.settings)
+    log(INFO, "capacity: measuring a training step of each exit, within %.0f MB", budget.memory_mb)
+    costs = list(measuring.measure(task.model_config, task.settings, budget))
     fitting = [cost for cost in costs if not cost.obstacle]
     if not fitting:
         raise CapacityError(
             f"capacity: exit 1 does not fit: found {costs[0].obstacle}; wanted a larger memory-mb, "
             "a smaller max-seconds or batch-seconds, a frozen part, or a smaller model"
         )
-    best = fitting[-1]
-    why = f"measured {best.seconds:.3g} s per second of audio and {best.peak_mb:.0f} MB"
-    if len(fitting) < num_exits:
-        why += f"; exit {best.exit + 1}: {costs[-1].obstacle}"
-    return Found(best.exit, why, costs)
+    deepest = fitting[-1]
+    why = f"measured {deepest.seconds:.3g} s per second of audio and {deepest.peak_mb:.0f} MB"
+    if len(fitting) < task.num_exits:
+        why += f"; exit {deepest.exit + 1}: {costs[-1].obstacle}"
+    return NodeCapacity(deepest.exit, why, costs)
 
 
-def _lowered(name: str, found: Found, asked: int, why: str) -> Found:
-    lower = replace(found, capacity=max(1, min(found.capacity, asked - 1)), why=why)
-    if lower.capacity == found.capacity:
-        log(WARNING, "capacity %d stays, there is no lower one: %s", found.capacity, why)
-        return found
-    store.keep(name, lower)
-    kept = store.path(name)
-    log(WARNING, "capacity falls from %d to %d: %s; kept in %s, delete it to start anew",
-        found.capacity, lower.capacity, why, kept)  # fmt: skip
-    return lower
+def _lowered(task: Task, current: NodeCapacity, failed_exit: int, why: str) -> NodeCapacity:
+    """Store and return the capacity after ``failed_exit`` was too much; it is at least 1."""
+    capacity = max(1, min(current.capacity, failed_exit - 1))
+    if capacity == current.capacity:
+        log(WARNING, "capacity stays %d, there is no lower one: %s", capacity, why)
+        return current
+    lowered = replace(current, capacity=capacity, why=why)
+    key = cache_key(task)
+    store.keep(key, lowered)
+    log(WARNING, "capacity falls from %d to %d: %s; stored in %s, delete it to start again",
+        current.capacity, capacity, why, store.path(key))  # fmt: skip
+    return lowered
 
 
-def _said(found: object, num_exits: int) -> int:
-    if type(found) is not int or not 1 <= found <= num_exits:
-        raise ValueError(f"node-config capacity: found {found!r}, wanted 1 to {num_exits}")
-    return found
+def cache_key(task: Task) -> str:
+    """Return the key under which this node's capacity for the task's model is stored.
 
-
-def name_of(context: Context, settings: Settings, model_config: str) -> str:
-    """Return under what name this node keeps what it knows of its capacity for that model."""
-    own = asdict(own_budgets(context.node_config, settings))
+    The key holds all that the capacity depends on: the model, the node config, the settings that
+    change a step's cost, and the versions of torch and transformers.
+    """
+    settings = asdict(task.settings)
     described = {
-        "model": json.loads(model_config),
-        "said": context.node_config.get("capacity", 0),
-        "settings": {name: own[name] for name in COSTLY},
+        "model": task.model_sizes,
+        "said": task.node_config.get("capacity", 0),  # version 0.1.0's word: its files still count
+        "settings": {name: settings[name] for name in COST_SETTINGS},
         "versions": [version(package) for package in ("torch", "transformers")],
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""What this node found out about its capacity, on its disk: each message may find a new process."""
+"""Store a node's capacity on its disk: on a device each message starts a new process."""
 
 import hashlib
 import json
@@ -16,42 +16,52 @@ from client_app.capacity import memory
 from client_app.capacity.measuring import Cost
 from efmodel import atomic_file
 
-BOOT = Path("/proc/sys/kernel/random/boot_id")
+BOOT = Path("/proc/sys/kernel/random/boot_id")  # changes when the system starts
 
 
 @dataclass(frozen=True)
-class Found:
-    """The deepest exit that a node can train, why, and what its measurements gave, if any."""
+class NodeCapacity:
+    """The capacity of a node for one model, as it is stored.
+
+    Attributes
+    ----------
+    capacity : int
+        The deepest exit that the node can train, from 1.
+    why : str
+        Where the number comes from.
+    costs : list of Cost
+        The measurements; empty if the node config sets the capacity.
+    """
 
     capacity: int
     why: str
     costs: list[Cost] = field(default_factory=list)
 
 
-def path(name: str) -> Path:
-    """Return where what is known under that name is kept."""
-    return cache_folder() / "capacity" / f"{name}.json"
+def path(key: str) -> Path:
+    """Return the file of a capacity; ``client_app.capacity.own.cache_key`` makes the key."""
+    return cache_folder() / "capacity" / f"{key}.json"
 
 
-def keep(name: str, found: Found) -> None:
-    """Write it down, whole or not at all."""
-    record = json.dumps(asdict(found))
-    atomic_file.write(path(name), f"{_digest(record)}\n{record}\n".encode())
+def keep(key: str, capacity: NodeCapacity) -> None:
+    """Write a capacity and its hash, atomically."""
+    record = json.dumps(asdict(capacity))
+    atomic_file.write(path(key), f"{_digest(record)}\n{record}\n".encode())
 
 
-def load(name: str) -> Found | None:
-    """Return what is known under that name; None if nothing is, or if the file is torn."""
+def load(key: str) -> NodeCapacity | None:
+    """Return the stored capacity; None if there is none, or its file is damaged."""
     try:
-        digest, record = path(name).read_text(encoding="utf-8").splitlines()
+        digest, record = path(key).read_text(encoding="utf-8").splitlines()
         if digest != _digest(record):
-            raise ValueError("its hash is another")
-        known = json.loads(record)
-        costs = [Cost(**cost) for cost in known.pop("costs")]
-        return Found(**known, costs=costs)
+            raise ValueError("its hash differs from its content's")
+        values = json.loads(record)
+        costs = [Cost(**cost) for cost in values.pop("costs")]
+        return NodeCapacity(**values, costs=costs)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        log(WARNING, "capacity: %s is torn (%s), measuring again", path(name), error)
+        log(WARNING, "capacity: %s is damaged (%s); it is measured again", path(key), error)
         return None
 
 
@@ -60,29 +70,30 @@ def _digest(record: str) -> str:
 
 
 @contextmanager
-def training(name: str) -> Iterator[None]:
-    """Leave a mark while a round is trained: a process that the system kills cannot say so."""
-    mark = path(name).with_suffix(".training")
+def training(key: str) -> Iterator[None]:
+    """Leave a mark on disk while a round runs: a killed process can report nothing."""
+    mark = path(key).with_suffix(".training")
     mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.write_text(json.dumps([os.getpid(), BOOT.read_text(), memory.kills()]))
+    mark.write_text(json.dumps([os.getpid(), BOOT.read_text(), memory.oom_kills()]))
     try:
         yield
     finally:
         mark.unlink(missing_ok=True)
 
 
-def was_killed(name: str) -> bool:
-    """Return, once, whether the last round's process was killed for lack of memory.
+def was_killed(key: str) -> bool:
+    """Return, once, whether the system killed the last round's process for lack of memory.
 
-    It is taken for that if it left its mark behind while the system, not started again since,
-    killed something for memory. One that was stopped, or lost its power, is no weaker for it.
+    That is assumed if the round left its mark behind, the system has not started again since, and
+    it has killed a process for memory meanwhile. A process that somebody stopped, or that lost
+    power, does not count.
     """
-    mark = path(name).with_suffix(".training")
+    mark = path(key).with_suffix(".training")
     try:
         pid, boot, kills = json.loads(mark.read_text())
     except (OSError, ValueError):
         return False
-    if Path(f"/proc/{pid}").exists():  # another node's on this machine, still at it
+    if Path(f"/proc/{pid}").exists():  # another node of this machine is still training
         return False
     mark.unlink(missing_ok=True)
-    return bool(boot == BOOT.read_text() and memory.kills() > kills)
+    return bool(boot == BOOT.read_text() and memory.oom_kills() > kills)

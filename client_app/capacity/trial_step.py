@@ -1,7 +1,7 @@
-"""A training step on noise, as long as the longest batch that this node may be given.
+"""Measure a training step on noise, as long as the longest batch that this node may meet.
 
-``python -m client_app.capacity.trial_step`` reads from standard input what to train, and prints
-its findings as lines of JSON, so that what is known is not lost if the process is killed.
+``python -m client_app.capacity.trial_step`` reads its job from standard input as JSON, and prints
+each result at once as a line of JSON, so that a killed process has still reported something.
 """
 
 import json
@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,16 @@ from efmodel.model.frozen import NOTHING, parse
 from efmodel.settings import Settings
 from efmodel.speech.utterances import Utterance, collate
 
-LABELS_A_SECOND = 15  # characters of brisk English
+LABELS_PER_SECOND = 15  # characters of fast English speech
 
 
 def longest_batch(settings: Settings, config: EarlyExitConfig) -> list[Utterance]:
-    """Return noise of the longest recordings that the run config lets through, slowed down."""
+    """Return a batch of noise, as long as the longest recordings that are used, slowed down."""
     utterances = int(settings.batch_seconds // settings.max_seconds)
     utterances = max(1, min(utterances, settings.batch_utterances))
     samples = int(settings.max_seconds / (1 - settings.speed_perturbation) * SAMPLE_RATE)
-    # CTC wants a blank between equal labels: half the frames are always enough.
-    count = min(int(LABELS_A_SECOND * settings.max_seconds), config.num_frames(samples) // 2)
+    # CTC needs a blank between equal labels: texts of half as many labels as frames always fit.
+    count = min(int(LABELS_PER_SECOND * settings.max_seconds), config.num_frames(samples) // 2)
     spoken = [label for label in range(config.vocab_size) if label != config.pad_token_id]
     labels = [spoken[i % len(spoken)] for i in range(count)]
     torch.manual_seed(0)
@@ -42,10 +43,11 @@ def longest_batch(settings: Settings, config: EarlyExitConfig) -> list[Utterance
 
 
 def step(config: EarlyExitConfig, settings: Settings, exit: int) -> float:
-    """Train the model cut at ``exit`` for two steps; return the second's seconds a second of audio.
+    """Train the model cut at ``exit`` for two steps; return the second step's time.
 
-    In the second the optimizer has its state, and what is done only once is done. The model is
-    held a second and a third time, as a message and its reply hold it.
+    The time is in seconds per second of audio. By the second step the optimizer has its state and
+    all work that is done once is done. Two copies of the tensors are in memory, as those of a
+    message and of its reply.
     """
     model = EarlyExitForCTC(config.cut(exit))
     print(json.dumps({"parameters": sum(p.numel() for p in model.parameters())}), flush=True)
@@ -62,20 +64,20 @@ def step(config: EarlyExitConfig, settings: Settings, exit: int) -> float:
         began = time.perf_counter()
         return inputs(batch)
 
-    # Lengths are at their longest already.
-    twice = {"local_epochs": 2, "speed_perturbation": 0.0}
-    train(model, utterances, Settings(**{**vars(settings), **twice}), 1, 0, inputs=timed)
-    taken = time.perf_counter() - began
+    # The utterances are slowed down already.
+    two_steps = replace(settings, local_epochs=2, speed_perturbation=0.0)
+    train(model, utterances, two_steps, 1, 0, inputs=timed)
+    seconds = time.perf_counter() - began
     reply = ArrayRecord(model.state_dict())
     assert len(reply) == len(message)
-    return taken / sum(utterance.seconds for utterance in utterances)
+    return seconds / sum(utterance.seconds for utterance in utterances)
 
 
 def peak_mb() -> float:
-    """Return the most memory that this process had.
+    """Return this process's highest memory in MB.
 
-    Linux hands ``ru_maxrss`` on from the process that started this one; VmHWM is its own. An
-    integrated GPU (Jetson) takes from the same memory what no process is charged for.
+    VmHWM counts this process alone; ``ru_maxrss`` begins at that of the process that started it.
+    An integrated GPU (Jetson) uses the same memory, which no process's count includes.
     """
     shared = 0
     if torch.cuda.is_available() and torch.cuda.get_device_properties(0).is_integrated:
@@ -88,20 +90,20 @@ def peak_mb() -> float:
 
 
 def main() -> None:
-    """Measure what standard input asks for."""
-    with suppress(OSError):  # if the machine runs out of memory, this process is the one to go
+    """Run the job on standard input, and print its results."""
+    with suppress(OSError):  # if memory runs out, the system ends this process first
         Path("/proc/self/oom_score_adj").write_text("1000")
     job = json.load(sys.stdin)
     config = EarlyExitConfig.from_dict(json.loads(job["config"]))
     try:
-        found: dict[str, float | str] = {
+        result: dict[str, float | str] = {
             "seconds": step(config, Settings(**job["settings"]), job["exit"])
         }
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        found = {"obstacle": f"out of memory: {error}".splitlines()[0][:200]}
-    print(json.dumps({**found, "peak_mb": peak_mb()}), flush=True)
+        result = {"obstacle": f"out of memory: {error}".splitlines()[0][:200]}
+    print(json.dumps({**result, "peak_mb": peak_mb()}), flush=True)
 
 
 if __name__ == "__main__":

@@ -289,7 +289,8 @@ class EarlyExitForCTC(Wav2Vec2PreTrainedModel):  # type: ignore[misc]
         if labels is not None:
             blank = self.config.pad_token_id
             output.losses = torch.stack([loss.ctc(x, lengths, labels, blank) for x in logits])
-            output.loss = loss.combine(output.losses, self.config.exit_loss)
+            kind = self.config.exit_loss
+            output.loss = loss.exits_loss(output.losses, logits, lengths, kind)
         if output_hidden_states:
             output.hidden_states = hidden_states
         return output

@@ -1,4 +1,4 @@
-"""From logits and labels to one CTC loss per exit, and from those to one number."""
+"""The training loss: CTC at each exit, and the exits' losses as one scalar."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,14 @@ from torch.nn import functional
 from efmodel.exit_weights import exit_weights
 from efmodel.model.frames import frame_mask
 
-IGNORED = -100  # label value behind an utterance's own text
+IGNORED = -100  # padding of labels
 
 
 def ctc(logits: Tensor, lengths: Tensor, labels: Tensor, blank: int) -> Tensor:
     """Return the CTC loss of one exit: the mean over utterances of nats per label.
 
-    A mean over utterances makes losses of different clients add up when weighted by their
-    number of examples.
+    It is a mean over utterances, so that clients' losses can be averaged with their numbers of
+    examples as weights.
 
     Parameters
     ----------
@@ -38,29 +38,62 @@ def ctc(logits: Tensor, lengths: Tensor, labels: Tensor, blank: int) -> Tensor:
         mask.sum(-1),
         blank=blank,
         reduction="mean",
-        zero_infinity=True,  # a text too long for its audio teaches nothing, and breaks nothing
+        zero_infinity=True,  # a text too long for its audio gets a loss of 0, not infinity
     )
 
 
-def combine(losses: Tensor, kind: str, progress: float = 1.0) -> Tensor:
-    """Return the weighted sum of the exits' losses ``[E]`` as a scalar.
+def exits_loss(
+    losses: Tensor,
+    logits: Sequence[Tensor],
+    lengths: Tensor,
+    kind: str,
+    progress: float = 1.0,
+    distill: float = 0.0,
+) -> Tensor:
+    """Return the scalar to minimise: ``combine`` plus ``distill`` times ``self_distillation``.
 
-    ``kind`` names one of :mod:`efmodel.exit_weights`; ``progress`` is the share of the run that is
-    over.
+    Parameters
+    ----------
+    losses : Tensor
+        ``[E]``, the CTC loss of each exit, shallow to deep.
+    logits : Sequence of Tensor
+        E tensors ``[batch, frames, vocab]``.
+    lengths : Tensor
+        ``[batch]``, each utterance's own frames.
+    kind : str
+        A name in :mod:`efmodel.exit_weights`.
+    progress : float
+        The share of the run that is over, 0 to 1.
+    distill : float
+        Weight of the distillation; 0 for none.
+
+    Raises
+    ------
+    ValueError
+        If there is no such kind.
     """
+    loss = combine(losses, kind, progress)
+    if distill:
+        loss = loss + distill * self_distillation(logits, lengths)
+    return loss
+
+
+def combine(losses: Tensor, kind: str, progress: float = 1.0) -> Tensor:
+    """Return the sum of the exits' losses ``[E]``, weighted by ``exit_weights``, as a scalar."""
     weights = torch.tensor(exit_weights(kind, len(losses), progress), device=losses.device)
     return (losses * weights).sum()
 
 
 def self_distillation(logits: Sequence[Tensor], lengths: Tensor) -> Tensor:
-    """Return how far the shallower exits are from the deepest: nats per frame, as a scalar.
+    """Return the mean KL divergence of shallower exits from the deepest, in nats per frame.
 
     With p_e the posterior of exit e over the vocabulary and T_b utterance b's own frames::
 
         1/(E-1) sum_{e<E}  mean over b  1/T_b sum_{t<=T_b} KL(p_E[b,t] || p_e[b,t])
 
-    The deepest exit teaches and gets no gradient (Zhang et al., "Be Your Own Teacher", ICCV 2019;
-    in DepthFL, Kim et al., ICLR 2023, all exits teach one another). 0 for a model with one exit.
+    The deepest exit is the teacher and gets no gradient (Zhang et al., "Be Your Own Teacher", ICCV
+    2019; in DepthFL, Kim et al., ICLR 2023, all exits teach one another). 0 for a model with one
+    exit.
 
     Parameters
     ----------

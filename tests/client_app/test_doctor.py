@@ -136,7 +136,7 @@ def test_tls_to_plain_and_plain_to_plain():
     [
         ({"begin": -9 * DAY, "end": -DAY}, "expired by this device's clock"),
         ({"begin": DAY}, "not yet by this device's clock"),
-        ({"end": 3 * DAY}, "it ends soon"),
+        ({"end": 3 * DAY}, "it expires soon"),
         ({"host": "10.9.8.7"}, "whose names include 127.0.0.1"),
     ],
 )

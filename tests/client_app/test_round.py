@@ -6,11 +6,11 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 from client_app import app
-from client_app.training import exits_loss, learning_rate, progress, proximal_term
+from client_app.training import learning_rate, progress, proximal_term
 from efmodel import EarlyExitConfig, EarlyExitForCTC
 from efmodel.config import PRESETS
-from efmodel.model.loss import self_distillation
-from efmodel.protocol import describe_model
+from efmodel.model.loss import exits_loss, self_distillation
+from efmodel.protocol import PROTOCOL, PROTOCOL_KEY, Refusal, describe_model
 from efmodel.settings import Settings, SettingsError
 from efmodel.speech import corpus, vocabulary
 from simulation import in_process_grid  # noqa: F401  (a Message wants the identity it sets)
@@ -61,6 +61,21 @@ def test_a_query_is_answered_with_the_capacity(whole, tokenizer):
     for wrong in (0, 9, "2"):
         with pytest.raises(ValueError, match="node-config capacity: found"):
             capacity(capacity=wrong)
+
+
+@pytest.mark.parametrize("kind", ["query", "train"])
+@pytest.mark.parametrize("server", [PROTOCOL + 1, None], ids=["newer", "0.1.0"])
+def test_a_server_of_another_protocol_is_refused_by_code(whole, tokenizer, kind, server):
+    message = ask(whole, tokenizer, kind)
+    message.content["config"][PROTOCOL_KEY] = server or 0
+    if server is None:  # version 0.1.0 sent no number
+        del message.content["config"][PROTOCOL_KEY]
+    error = app(message, context(capacity=2)).error
+    assert error.code == Refusal.PROTOCOL
+    assert error.reason == (
+        f"protocol: found {server or 1} on the server, wanted {PROTOCOL} as on this node: install "
+        "the same version of ef-asr on both, then restart the SuperNode"
+    )
 
 
 def test_training_replies_with_what_was_sent_and_with_metrics(whole, tokenizer, folder):
@@ -144,10 +159,11 @@ def test_the_loss_follows_the_curriculum_and_adds_the_distillation():
     model = EarlyExitForCTC(small_config(exit_loss="deepening")).eval()
     output = model(torch.randn(2, 16_000), labels=torch.tensor([[3, 4], [5, 6]]))
     first, second, third = output.losses.tolist()
-    plain = exits_loss(output, model.config.exit_loss, Settings(), over=0.0)
+    exits = (output.losses, output.logits, output.lengths, model.config.exit_loss)
+    plain = exits_loss(*exits, progress=0.0)
     assert plain.item() == pytest.approx((6 * first + 3 * second + 2 * third) / 11)
     distance = self_distillation(output.logits, output.lengths)
-    both = exits_loss(output, model.config.exit_loss, Settings(distill=0.5), over=1.0)
+    both = exits_loss(*exits, progress=1.0, distill=0.5)
     assert distance > 0
     assert both.item() == pytest.approx((output.loss + 0.5 * distance).item())
 
@@ -248,8 +264,12 @@ def test_a_whole_model_is_only_for_those_who_can_train_it(whole, tokenizer, fold
     node = {"data-path": str(folder)}
     reply = app(message, context({"local-epochs": 1}, **node, capacity=3))
     assert len(reply.content["arrays"]) == len(whole.state_dict())
-    with pytest.raises(ValueError, match="found a message that wants 3, this node can train 1"):
-        app(message, context({"local-epochs": 1}, **node, capacity=1))
+    refused = app(message, context({"local-epochs": 1}, **node, capacity=1))
+    assert refused.error.code == Refusal.CAPACITY
+    assert refused.error.reason == (
+        "capacity: found a model of 3 exits in the message, wanted at most 1, which this node can "
+        "train; strategies that send whole models want capacities=full"
+    )
 
 
 def test_what_fedprox_adds_is_half_mu_times_the_squared_distance():

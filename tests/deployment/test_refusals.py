@@ -1,4 +1,4 @@
-"""Who is turned away, and what each side says about it: real programs."""
+"""Nodes that are refused, and what each side reports: real programs."""
 
 import os
 import re
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from efmodel.protocol import PROTOCOL
 from server_app.keys import make_keys
 from tests.app_with import app_with
 from tests.deployment import misbehaving
@@ -38,12 +39,41 @@ def doctor(deployment: Deployment, *arguments: str, **environment: str) -> str:
     return done.stdout
 
 
-def environment_of_another_version(folder: Path) -> dict[str, str]:
-    """Return what makes an environment hold ef-asr 0.0.9 as far as Python can tell."""
-    about = folder / "old" / "ef_asr-0.0.9.dist-info"
-    about.mkdir(parents=True)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: ef-asr\nVersion: 0.0.9\n")
-    return {"PYTHONPATH": str(folder / "old")}
+OLDER = PROTOCOL - 1
+# Python imports sitecustomize when it starts. This one changes efmodel.protocol once it is loaded.
+SITECUSTOMIZE = f"""
+import importlib.util
+import sys
+
+
+class OlderProtocol:
+    def find_spec(self, name, path=None, target=None):
+        if name != "efmodel.protocol":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        sys.meta_path.insert(0, self)
+        load = spec.loader.exec_module
+
+        def load_older(module):
+            load(module)
+            module.PROTOCOL = {OLDER}
+
+        spec.loader.exec_module = load_older
+        return spec
+
+
+sys.meta_path.insert(0, OlderProtocol())
+"""
+
+
+def environment_of_an_older_protocol(folder: Path) -> dict[str, str]:
+    """Return an environment in which every Python program speaks the protocol ``OLDER``."""
+    hook = folder / "older"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    search_path = [str(hook), os.environ.get("PYTHONPATH", "")]
+    return {"PYTHONPATH": os.pathsep.join(filter(None, search_path))}
 
 
 @pytest.mark.slow
@@ -68,7 +98,7 @@ def test_those_that_may_not_take_part_are_turned_away_and_the_run_goes_on(tmp_pa
         start("good", "capacity=2", speech)
         start("zero", "capacity=0", speech)
         start("nine", "capacity=9", speech)
-        start("old", "capacity=1", speech, **environment_of_another_version(tmp_path))
+        start("old", "capacity=1", speech, **environment_of_an_older_protocol(tmp_path))
         start("liar", "capacity=1 claims=3", speech)
         run_id = deployment.run(
             app_with(tmp_path, Path(misbehaving.__file__)),
@@ -95,7 +125,8 @@ def test_those_that_may_not_take_part_are_turned_away_and_the_run_goes_on(tmp_pa
         assert "liar said that it can train exit 3 and returned exit 1" in run_log
         assert "capacity: found 0, wanted 1 to 3" in failures[str(ids["zero"])]
         assert "capacity: found 9, wanted 1 to 3" in failures[str(ids["nine"])]
-        assert "found 0.0.9 installed on this node" in failures[str(ids["old"])]
+        wanted = f"protocol: found {PROTOCOL} on the server, wanted {OLDER} as on this node"
+        assert wanted in failures[str(ids["old"])]
 
         # What a SuperNode says nothing about, the doctor does.
         found = doctor(deployment, "--insecure")

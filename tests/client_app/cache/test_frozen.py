@@ -166,11 +166,11 @@ def test_what_cannot_be_frozen_is_named(tokenizer, folder):
 
 def test_only_the_sets_last_used_stay_on_disk(disk):
     tensors = ArrayRecord({"w": Array(np.zeros(3, dtype=np.float32))})
-    for number in range(frozen_cache.KEPT):
+    for number in range(frozen_cache.MAX_SETS):
         frozen_cache.keep(f"set-{number}", tensors)
         os.utime(disk / "frozen" / f"set-{number}.safetensors", (number, number))
     frozen_cache.load("set-0")  # used now
     frozen_cache.keep("one-more", tensors)
     kept = {path.stem for path in (disk / "frozen").iterdir()}
-    assert len(kept) == frozen_cache.KEPT and {"set-0", "one-more"} <= kept
+    assert len(kept) == frozen_cache.MAX_SETS and {"set-0", "one-more"} <= kept
     assert "set-1" not in kept

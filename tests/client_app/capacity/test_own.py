@@ -1,24 +1,28 @@
 """A device that measures itself, and what it does when a round proves too much."""
 
+import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 from client_app import app
-from client_app.app import too_slow
 from client_app.capacity import memory, store
+from client_app.capacity.guard import too_slow
 from client_app.capacity.measuring import Budget, Cost, MeasuringError, measure
 from client_app.capacity.memory import is_out_of_memory
-from client_app.capacity.own import CapacityError, fall_back, name_of
-from client_app.capacity.store import Found
+from client_app.capacity.own import cache_key, lower
+from client_app.capacity.store import NodeCapacity
+from client_app.task import Task
 from efmodel import EarlyExitForCTC
-from efmodel.protocol import MODEL_CONFIG, describe_model
+from efmodel.protocol import Refusal, describe_model
 from efmodel.settings import Settings
 from server_app.strategy import PartialFedAvg
 from simulation.in_process_grid import LocalGrid
@@ -38,15 +42,14 @@ def query(config, tokenizer) -> Message:
     return Message(content, dst_node_id=7, message_type="query")
 
 
-def of_node(context: Context, config, tokenizer):
-    """Return what functions that know one node's capacity are called with."""
-    settings = Settings.from_run_config(context.run_config)
-    return context, settings, str(describe_model(config, tokenizer)[MODEL_CONFIG])
+def key_of(context: Context, config, tokenizer) -> str:
+    """Return the key under which the node keeps its capacity for the model."""
+    return cache_key(Task.of(query(config, tokenizer), context))
 
 
 def test_a_device_takes_the_deepest_exit_that_fits_and_remembers_it(tokenizer, caplog):
     config = small_config(**TALL)
-    *_, model_config = of_node(node(), config, tokenizer)
+    model_config = Task.of(query(config, tokenizer), node()).model_config
     shallow, deep = measure(model_config, Settings.from_run_config(RUN), Budget(10_000))
     assert shallow.obstacle == deep.obstacle == ""
     assert 0 < shallow.seconds < deep.seconds
@@ -58,14 +61,14 @@ def test_a_device_takes_the_deepest_exit_that_fits_and_remembers_it(tokenizer, c
     device = node(**{"memory-mb": between})
     answer = app(query(config, tokenizer), device).content["config"]
     assert answer["capacity"] == 1
-    found = store.load(name_of(*of_node(device, config, tokenizer)))
-    assert found.capacity == 1 and [cost.exit for cost in found.costs] == [1, 2]
-    assert f"more than {between}" in found.costs[1].obstacle
-    assert found.costs[1].peak_mb < deep.peak_mb  # stopped before it had taken that much
+    stored = store.load(key_of(device, config, tokenizer))
+    assert stored.capacity == 1 and [cost.exit for cost in stored.costs] == [1, 2]
+    assert f"more than {between}" in stored.costs[1].obstacle
+    assert stored.costs[1].peak_mb < deep.peak_mb  # stopped before it had taken that much
     assert "capacity 1 of 2, measured" in caplog.text
 
     # Answered from disk from now on: what stands there is believed.
-    store.keep(name_of(*of_node(device, config, tokenizer)), Found(2, "by hand"))
+    store.keep(key_of(device, config, tokenizer), NodeCapacity(2, "by hand"))
     assert app(query(config, tokenizer), device).content["config"]["capacity"] == 2
 
 
@@ -77,8 +80,10 @@ def test_a_device_takes_the_deepest_exit_that_fits_and_remembers_it(tokenizer, c
     ],
 )
 def test_where_nothing_fits_the_query_fails_and_says_what_would_help(tokenizer, budgets, found):
-    with pytest.raises(CapacityError, match=f"exit 1 does not fit: found .*{found}.*max-seconds"):
-        app(query(small_config(), tokenizer), node({"max-seconds": 1.0}, **budgets))
+    reply = app(query(small_config(), tokenizer), node({"max-seconds": 1.0}, **budgets))
+    assert reply.error.code == Refusal.CAPACITY
+    wanted = "wanted a larger memory-mb, a smaller max-seconds or batch-seconds"
+    assert re.search(f"exit 1 does not fit: found .*{found}; {wanted}", reply.error.reason)
 
 
 def test_a_step_that_fails_for_another_reason_is_no_small_capacity():
@@ -89,23 +94,53 @@ def test_a_step_that_fails_for_another_reason_is_no_small_capacity():
 
 
 def test_what_is_kept_is_whole_or_measured_again(disk, caplog):
-    found = Found(2, "measured", [Cost(1, 10, 0.5, 700.0), Cost(2, 20, 0.7, 800.0, "too slow")])
+    capacity = NodeCapacity(
+        2, "measured", [Cost(1, 10, 0.5, 700.0), Cost(2, 20, 0.7, 800.0, "too slow")]
+    )
     assert store.load("x") is None and not caplog.text
-    store.keep("x", found)
-    assert store.load("x") == found
+    store.keep("x", capacity)
+    assert store.load("x") == capacity
     path = disk / "capacity" / "x.json"
     whole = path.read_bytes()
     for torn in (whole[:-9], whole.replace(b'"capacity": 2', b'"capacity": 6'), b"", b"\xff\n\n"):
         path.write_bytes(torn)
         caplog.clear()
         assert store.load("x") is None
-        assert f"{path} is torn" in caplog.text
+        assert f"{path} is damaged" in caplog.text
+
+
+def test_a_capacity_that_version_0_1_0_stored_still_loads(disk, tokenizer):
+    record = (
+        '{"capacity": 2, "why": "measured", "costs": [{"exit": 1, "parameters": 10, "seconds": 0.5,'
+        ' "peak_mb": 700.0, "obstacle": ""}]}'
+    )
+    file = disk / "capacity" / "x.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"{hashlib.sha256(record.encode()).hexdigest()}\n{record}\n")
+    assert store.load("x") == NodeCapacity(2, "measured", [Cost(1, 10, 0.5, 700.0)])
+    # The key of that version, for the same node and model.
+    device = node(capacity=2)
+    task = Task.of(query(small_config(), tokenizer), device)
+    settings = Settings.from_run_config(device.run_config)
+    names = (
+        "freeze", "train", "batch_seconds", "batch_utterances", "max_seconds",
+        "speed_perturbation", "precision", "compile", "gradient_checkpointing", "distill",
+        "proximal_mu", "memory_mb", "seconds_per_audio_second",
+    )  # fmt: skip
+    described = {
+        "model": json.loads(task.model_config),
+        "said": 2,
+        "settings": {name: vars(settings)[name] for name in names},
+        "versions": [version("torch"), version("transformers")],
+    }
+    text = json.dumps(described, sort_keys=True).encode()
+    assert cache_key(task) == hashlib.sha256(text).hexdigest()[:16]
 
 
 def test_what_is_measured_belongs_to_a_model_and_to_what_is_trained(tokenizer):
     def name(config=None, run=None, **node_config):
         device = node(run, **node_config)
-        return name_of(*of_node(device, config or small_config(), tokenizer))
+        return key_of(device, config or small_config(), tokenizer)
 
     same = name()
     assert name(run={"lr": 0.5, "seed": 9}) == same
@@ -141,7 +176,8 @@ class Device:
         self.rounds = 0
 
     def play(self, message):
-        return app(message, Context(1, 1, self.node, RecordDict(), self.run))
+        self.last = app(message, Context(1, 1, self.node, RecordDict(), self.run))
+        return self.last
 
     def round(self):
         """Return the capacity that was asked of the node, and why it failed."""
@@ -155,6 +191,10 @@ class Device:
         asked = messages[0].content["config"]["capacity"]
         self.strategy.aggregate_train(self.rounds, self.grid.send_and_receive(messages))
         return asked, self.strategy.report.failed.get("1", "")
+
+    def refusal(self):
+        """Return the code of the last reply, an error."""
+        return self.last.error.code
 
 
 @pytest.fixture
@@ -177,6 +217,7 @@ def test_a_device_that_runs_out_of_memory_trains_an_exit_less(tokenizer, folder,
     device = Device(tokenizer, folder)
     asked, failed = device.round()
     assert asked == 3 and "capacity: now 2, exit 3 ran out of memory in a round" in failed
+    assert device.refusal() == Refusal.CAPACITY
     asked, failed = device.round()
     assert asked == 2 and "capacity: now 1, exit 2 ran out of memory" in failed
     assert device.round() == (1, "")
@@ -192,9 +233,8 @@ def test_a_device_that_fell_back_says_so_to_a_server_that_does_not_know(tokenize
     device = Device(tokenizer, folder)
     assert device.round() == (3, "")
     context = Context(1, 1, device.node, RecordDict(), device.run)
-    settings = Settings.from_run_config(device.run)
-    assert fall_back(context, settings, str(device.request[MODEL_CONFIG]), 3, "warm") == 2
-    assert "found a message that wants 3, this node can train 2" in device.round()[1]
+    assert lower(Task.of(query(device.model.config, tokenizer), context), "warm") == 2
+    assert "found a model of 3 exits in the message, wanted at most 2" in device.round()[1]
     assert device.round() == (2, "")
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.distributions import Categorical, kl_divergence
 
 from efmodel.exit_weights import EXIT_WEIGHTS, exit_weights
-from efmodel.model.loss import IGNORED, combine, ctc, self_distillation
+from efmodel.model.loss import IGNORED, combine, ctc, exits_loss, self_distillation
 
 
 def brute_force_ctc(logits: torch.Tensor, labels: list[int]) -> float:
@@ -59,7 +59,6 @@ def test_exit_weights():
     assert exit_weights("sum", 3) == [1, 1, 1]
     assert exit_weights("last", 3) == [0, 0, 1]
     assert exit_weights("linear", 3) == pytest.approx([1 / 6, 2 / 6, 3 / 6])
-    assert exit_weights("weighted", 3) == exit_weights("linear", 3)
     assert exit_weights("inverse", 3) == pytest.approx([6 / 11, 3 / 11, 2 / 11])
     with pytest.raises(ValueError, match="exit-loss: found 'most'"):
         exit_weights("most", 3)
@@ -93,6 +92,18 @@ def test_self_distillation_is_the_kl_divergence_over_own_frames_only():
 
 def test_one_exit_has_nobody_to_learn_from():
     assert self_distillation([torch.randn(2, 5, 3)], torch.tensor([5, 2])).item() == 0
+
+
+def test_the_exits_loss_is_the_weighted_losses_and_the_distillation():
+    torch.manual_seed(0)
+    logits, lengths = [torch.randn(2, 5, 3) for _ in range(2)], torch.tensor([5, 2])
+    exits = (torch.tensor([1.0, 4.0]), logits, lengths)
+    assert exits_loss(*exits, "linear").item() == pytest.approx(3.0)
+    assert exits_loss(*exits, "deepening", progress=0.0).item() == pytest.approx(2.0)
+    distance = self_distillation(logits, lengths).item()
+    assert distance > 0
+    both = exits_loss(*exits, "linear", distill=0.5).item()
+    assert both == pytest.approx(3.0 + 0.5 * distance)
 
 
 def test_combine_weighs_each_exit():
