@@ -114,7 +114,7 @@ def model_inputs(task: Task, model: EarlyExitForCTC, frozen: Frozen) -> Inputs:
     if frozen.depth == NOTHING:
         return collate
     cache = None
-    if task.settings.cache:
+    if task.settings.cache_mb:
         depth = min(frozen.depth, model.config.num_hidden_layers)
         folder = cache_folder() / "features" / f"{task.request[FROZEN_SET]!s}-{depth}"
         cache = FeatureCache(folder, task.settings.cache_mb * 1_000_000)
