@@ -42,7 +42,7 @@ models in float32){% endif %}; {{ failures }} client rounds lost;
 {% endif %}
 <h2>Nodes</h2>
 <table>
-<tr><th>node</th><th>capacity</th><th>rounds joined</th><th>rounds asked</th><th>minutes</th>
+<tr><th>node</th><th>capacity</th><th>rounds joined</th><th>of</th><th>minutes</th>
 <th>audio minutes trained on</th><th>MB down</th><th>MB up</th><th>lost</th>
 <th>last failure</th></tr>
 {% for name, node in nodes.items() %}
