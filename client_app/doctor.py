@@ -1,4 +1,4 @@
-"""Check whether this device can take part; each failed check comes with advice."""
+"""Whether this device can take part: each check says what it found, and what to do about it."""
 
 import http.client
 import os
@@ -21,16 +21,16 @@ from client_app.capacity import memory
 from efmodel.settings import Settings
 
 TIMEOUT = 10.0  # seconds for the server to answer
-# Seconds: a SuperLink refuses the signature of a node whose clock is off by more than this.
+# A SuperLink refuses the signature of a node whose clock is further ahead, or behind, in seconds.
 AHEAD, BEHIND = SYSTEM_TIME_TOLERANCE, TIMESTAMP_TOLERANCE + SYSTEM_TIME_TOLERANCE
-NEEDED_MB = 1000  # for Python and torch, the preset tiny at exit 1 and recordings of 30 s
-NEEDED_DISK_MB = 1000  # for messages and logs, in addition to the cache
-EXPIRES_SOON = 14 * 86400.0  # seconds: a certificate that ends earlier should be replaced
+NEEDED_MB = 1000  # Python and torch with the preset tiny at exit 1 and recordings of 30 s
+NEEDED_DISK_MB = 1000  # beside what the cache may take: messages, logs
+EXPIRES_SOON = 14 * 86400.0  # seconds before a certificate's end at which it is time for another
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check: its subject, the finding, and advice if something is wrong."""
+    """One check: what was looked at, what was found, and, if that is wrong, what to do."""
 
     what: str
     found: str
@@ -39,16 +39,16 @@ class Finding:
 
 @dataclass(frozen=True)
 class Server:
-    """The SuperLink as this device is configured to reach it.
+    """The SuperLink as this device is told to reach it.
 
     Attributes
     ----------
     host, port : str, int
-        The address.
+        Its address.
     insecure : bool
         Whether the SuperNode is started with ``--insecure``.
     root_certificates : Path, optional
-        The file that ``--root-certificates`` names; by default the system's certificates.
+        What ``--root-certificates`` names; by default the system's.
     """
 
     host: str
@@ -58,7 +58,7 @@ class Server:
 
 
 def examine(server: Server | None, data_path: str) -> Iterator[Finding]:
-    """Yield the finding of each check; a check that would only repeat a failure is skipped."""
+    """Yield what each check finds; those that would only repeat a failure are left out."""
     if server is not None:
         yield from examine_server(server)
     if data_path:
@@ -68,7 +68,7 @@ def examine(server: Server | None, data_path: str) -> Iterator[Finding]:
 
 
 def examine_server(server: Server) -> Iterator[Finding]:
-    """Yield the findings about the SuperLink: address, protocol, certificate, trust, clock."""
+    """Yield what is found on the way to the SuperLink: address, TLS, certificate, clock."""
     where = f"{server.host}:{server.port}"
     try:
         socket.create_connection((server.host, server.port), TIMEOUT).close()
@@ -94,32 +94,32 @@ def examine_server(server: Server) -> Iterator[Finding]:
 
 
 def served_certificate(server: Server) -> x509.Certificate | None:
-    """Return the server's certificate, whoever signed it; None if the server does not use TLS."""
+    """Return the certificate that the server shows, whoever signed it; None if it speaks plain."""
     try:
         with (
             socket.create_connection((server.host, server.port), TIMEOUT) as connection,
             _trusting_all().wrap_socket(connection, server_hostname=server.host) as wrapped,
         ):
-            encoded = wrapped.getpeercert(binary_form=True)
-    except OSError:  # includes ssl.SSLError, and a connection that closes or never answers
+            shown = wrapped.getpeercert(binary_form=True)
+    except OSError:  # ssl.SSLError is one, and so is a connection that is closed or never answers
         return None
-    return x509.load_der_x509_certificate(encoded) if encoded else None
+    return x509.load_der_x509_certificate(shown) if shown else None
 
 
 def _trusting_all() -> ssl.SSLContext:
-    """Return a context that accepts any certificate; nothing secret is sent through it."""
+    """Return a context to look at a certificate with; nothing secret is ever said through it."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
 
 
 def protocol(server: Server, tls: bool) -> Finding:
-    """Compare the server's protocol, TLS or plain, with the SuperNode's."""
+    """Compare what the server speaks with what the SuperNode is told to speak."""
     if server.insecure and tls:
         return Finding(
             "protocol",
             "the server speaks TLS, this SuperNode would speak plain (--insecure)",
-            "start the SuperNode with --root-certificates CA.crt in place of --insecure; otherwise "
+            "start the SuperNode with --root-certificates CA.crt in place of --insecure; as it is, "
             "it would try again silently for ever",
         )
     if not server.insecure and not tls:
@@ -149,7 +149,7 @@ def validity(certificate: x509.Certificate) -> Finding:
 
 
 def trust(server: Server) -> Finding:
-    """Check the certificate's signature and name as the SuperNode does."""
+    """Check the certificate's signature and name as the SuperNode will."""
     roots = server.root_certificates
     try:
         context = ssl.create_default_context(cafile=str(roots) if roots else None)
@@ -191,7 +191,7 @@ def clock(server: Server, certificate: x509.Certificate | None) -> Finding:
     finally:
         connection.close()
     found = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the server's"
-    if ahead > AHEAD - 1 or -ahead > BEHIND / 2:  # the header's date can be a second old
+    if ahead > AHEAD - 1 or -ahead > BEHIND / 2:  # a header's date is up to a second old
         advice = (
             f"a SuperLink refuses nodes that are {AHEAD} s ahead or {BEHIND} s behind: turn on "
             "time synchronisation on both (timedatectl set-ntp true)"
@@ -201,33 +201,33 @@ def clock(server: Server, certificate: x509.Certificate | None) -> Finding:
 
 
 def data(data_path: str) -> Finding:
-    """Read the data folder as a round does, but only the headers of the recordings."""
+    """Read the data folder as a round will, from headers alone."""
     from efmodel.config import preset
     from efmodel.speech import recordings, statistics, vocabulary
 
     try:
-        corpus = recordings.audiofolder(Path(data_path).expanduser())
+        found = recordings.audiofolder(Path(data_path).expanduser())
     except (recordings.DataError, OSError) as error:
-        advice = "a folder with metadata.jsonl: file_name, text, speaker (the documentation, Data)"
+        advice = "a folder with metadata.jsonl: file_name, text, speaker (README, Your recordings)"
         return Finding("data", str(error), advice)
     counted = statistics.take(
-        corpus.train, vocabulary.of_preset("tiny"), preset("tiny"), to_train=True
+        found.train, vocabulary.of_preset("tiny"), preset("tiny"), to_train=True
     )
     seconds, skipped = sum(counted.seconds), len(counted.skipped.recordings)
     decoded_mb = seconds * 16_000 * 4 / 1e6  # float32 at 16 kHz, all of it in memory
-    summary = (
+    said = (
         f"{len(counted.seconds)} utterances, {seconds / 60:.1f} minutes ({decoded_mb:.0f} MB when "
         f"decoded), {skipped} left out"
     )
     if not counted.seconds:
-        return Finding("data", summary, "ef-asr data FOLDER says why each is left out")
+        return Finding("data", said, "ef-asr data FOLDER says why each is left out")
     if skipped > len(counted.seconds):
-        return Finding("data", summary, "more is left out than used: see ef-asr data FOLDER")
-    return Finding("data", summary)
+        return Finding("data", said, "more is left out than used: see ef-asr data FOLDER")
+    return Finding("data", said)
 
 
 def free_memory() -> Finding:
-    """Check the free memory."""
+    """Look at the memory that is free."""
     free = memory.free_mb()
     found = f"{free:.0f} MB free"
     if free < NEEDED_MB:
@@ -240,7 +240,7 @@ def free_memory() -> Finding:
 
 
 def disk() -> Finding:
-    """Check that the cache folder can be written and has enough free space."""
+    """Look at the room where caches are kept, and whether they may be."""
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)

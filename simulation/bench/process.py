@@ -2,10 +2,10 @@
 
 import importlib
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
 Result = TypeVar("Result")
@@ -28,8 +28,14 @@ def in_own_process(function: Callable[[*Arguments], Result], *arguments: *Argume
 
 
 def peak_memory_bytes() -> float:
-    """Return the largest resident memory that this process has had so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+    """Return the largest resident memory that this process has had so far, in bytes.
+
+    Linux gives it as VmHWM. ``getrusage`` would give at least the memory of the process that
+    started this one.
+    """
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    (kibibytes,) = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+    return 1024.0 * int(kibibytes)
 
 
 def main() -> None:
