@@ -1,6 +1,6 @@
 #!/bin/sh
-# Starts the server app of each run, apart from the SuperLink: a run survives when that is killed.
-# SUPERLINK: host:port, a name in the certificate. KEYS: ca.crt and superexec.secret.
+# Starts the server app of each run outside the SuperLink, so that a run survives its crash.
+# SUPERLINK: host:port, with a name that the certificate holds. KEYS: ca.crt, superexec.secret.
 set -eu
 exec flower-superexec \
     --runtime-api-address "$SUPERLINK" --root-certificates "$KEYS/ca.crt" \

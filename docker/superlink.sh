@@ -1,6 +1,6 @@
 #!/bin/sh
-# The server: TLS, node authentication, and a state that outlives a crash of its process.
-# KEYS: ca.crt, server.pem, server.key and superexec.secret (ef-asr keys). STATE: its database.
+# Starts the SuperLink with TLS, node authentication, and a database that survives a crash.
+# KEYS: ca.crt, server.pem, server.key, superexec.secret (from ef-asr keys). STATE: the database.
 set -eu
 exec flower-superlink \
     --host "${HOST:-0.0.0.0}" --port "${PORT:-8000}" \

@@ -1,1 +1,1 @@
-"""Reading finished runs: tables, plots, pages."""
+"""Reading finished runs: tables, plots and report pages."""

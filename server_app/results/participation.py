@@ -1,4 +1,4 @@
-"""What each node did in a run so far: rounds joined, seconds, bytes, failures, capacity."""
+"""What each node contributed to a run: rounds, seconds, bytes, failures and capacity."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -7,30 +7,30 @@ from typing import Any
 
 @dataclass
 class Participation:
-    """One node over the rounds of a run."""
+    """One node's totals over the rounds of a run."""
 
-    asked: int = 0  # rounds
-    joined: int = 0
+    asked: int = 0  # rounds in which the node was sampled
+    joined: int = 0  # rounds in which its reply was used
     wall_seconds: float = 0.0
     audio_seconds: float = 0.0
     bytes_down: int = 0
     bytes_up: int = 0
-    failures: dict[int, str] = field(default_factory=dict)  # round: why
-    capacities: dict[int, int] = field(default_factory=dict)  # round: what it was asked to train
+    failures: dict[int, str] = field(default_factory=dict)  # round: reason
+    capacities: dict[int, int] = field(default_factory=dict)  # round: the exit it was asked for
 
     def history(self) -> str:
-        """Say how the capacity changed, such as "3, from round 5 on 2"."""
-        steps: list[str] = []
-        last = None
+        """Describe how the capacity changed, for example "3, from round 5 on 2"."""
+        changes: list[str] = []
+        previous = None
         for number, capacity in self.capacities.items():
-            if capacity != last:
-                steps.append(f"from round {number} on {capacity}" if steps else str(capacity))
-            last = capacity
-        return ", ".join(steps)
+            if capacity != previous:
+                changes.append(f"from round {number} on {capacity}" if changes else str(capacity))
+            previous = capacity
+        return ", ".join(changes)
 
 
 def participations(rounds: Iterable[dict[str, Any]]) -> dict[str, Participation]:
-    """Return what ``metrics.jsonl`` says of each node, by name."""
+    """Return each node's totals by node name, from the records of ``metrics.jsonl``."""
     nodes: dict[str, Participation] = {}
     for record in rounds:
         for name, capacity in record["capacities"].items():
@@ -39,11 +39,11 @@ def participations(rounds: Iterable[dict[str, Any]]) -> dict[str, Participation]
             node.capacities[record["round"]] = capacity
         for name, reason in record["failures"].items():
             nodes.setdefault(name, Participation()).failures[record["round"]] = reason
-        for name, did in record.get("nodes", {}).items():  # earlier versions wrote none
+        for name, update in record.get("nodes", {}).items():  # early versions did not record these
             node = nodes[name]
             node.joined += 1
-            node.wall_seconds += did["wall_seconds"]
-            node.audio_seconds += did["audio_seconds"]
-            node.bytes_down += did["bytes_down"]
-            node.bytes_up += did["bytes_up"]
+            node.wall_seconds += update["wall_seconds"]
+            node.audio_seconds += update["audio_seconds"]
+            node.bytes_down += update["bytes_down"]
+            node.bytes_up += update["bytes_up"]
     return dict(sorted(nodes.items()))

@@ -1,4 +1,4 @@
-"""A run as its folder tells it, whether it is finished or not."""
+"""A run, finished or not, as its run folder records it."""
 
 import json
 import os
@@ -9,11 +9,17 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from efmodel.config import PRESETS, EarlyExitConfig, preset
 from efmodel.settings import Settings
-from server_app.results.compute import PASSES_A_STEP, multiply_adds
 from server_app.run_folder import RunFolder, read_metrics, read_object
-from server_app.strategy.registry import STRATEGIES
+
+# A training step costs about three forward passes, since the backward pass costs about two
+# (Kaplan et al., "Scaling Laws for Neural Language Models", arXiv 2001.08361, section 2.1).
+PASSES_PER_STEP = 3
+
+
+def default_config() -> dict[str, Any]:
+    """Return every key of the run config with its default value."""
+    return {name.replace("_", "-"): value for name, value in asdict(Settings()).items()}
 
 
 @dataclass
@@ -25,17 +31,18 @@ class Run:
     path : Path
         The folder.
     method : str
-        What ``command.json`` calls it, or the folder's name.
+        The method's name in ``command.json``, or the folder's name.
     part : int, optional
-        Its place in a compound method.
+        Index of the run within a compound method.
     nodes : int, optional
         Clients in the federation.
     commands : list of str
-        What started it.
+        The commands that started or resumed the run.
     versions : list of dict
-        The versions of Python and packages that it ran on, one after the other; empty if unknown.
+        Versions of Python and packages, one entry for each software environment that the run used,
+        in order; empty if unknown.
     config : dict
-        The run config, keys it does not have at their defaults.
+        The run config. Keys missing from ``config.json`` have their default.
     rounds : list of dict
         The records of ``metrics.jsonl``.
     """
@@ -51,24 +58,25 @@ class Run:
 
     @classmethod
     def read(cls, path: Path) -> "Run":
-        """Read a run folder, of a finished run or not.
+        """Read the run folder of a run, finished or not.
 
         Raises
         ------
+        FileNotFoundError
+            If the folder holds no ``config.json``.
         ValueError
-            If a file in it is no JSON object.
+            If ``config.json`` or ``command.json`` holds no JSON object.
         """
         folder = RunFolder.open(path)
         command = folder.about()
-        defaults = {name.replace("_", "-"): value for name, value in asdict(Settings()).items()}
         return cls(
             path=folder.path,
-            method=str(command.get("method") or folder.path.name),  # a plain run has none
+            method=str(command.get("method") or folder.path.name),  # a plain run has no method
             part=command.get("part"),
             nodes=command.get("nodes"),
-            commands=[str(each) for each in command.get("commands", [])],
+            commands=[str(line) for line in command.get("commands", [])],
             versions=command.get("versions", []),
-            config=defaults | folder.read_config(),
+            config=default_config() | folder.read_config(),
             rounds=read_metrics(folder.metrics),
         )
 
@@ -79,154 +87,182 @@ class Run:
 
     @property
     def data(self) -> str:
-        """What it was trained and tested on."""
+        """The corpus that the run trained and tested on: its name, its path, or both."""
         return " ".join(str(self.config[key]) for key in ("data", "data-path") if self.config[key])
 
     @property
     def finished(self) -> bool:
-        """Whether it had all its rounds."""
+        """Whether all rounds were run."""
         return bool(self.rounds) and self.last_round >= self.config["rounds"]
 
     @property
     def last_round(self) -> int:
-        """The last round that was written down; 0 if none was."""
+        """The last round in ``metrics.jsonl``; 0 if there is none."""
         return self.rounds[-1]["round"] if self.rounds else 0
 
     @property
     def failures(self) -> int:
-        """Client rounds that were lost."""
+        """Client rounds that ended without a usable reply."""
         return sum(record["failed"] for record in self.rounds)
 
     @property
     def clients(self) -> int:
-        """Clients in the federation, or, where nothing says so, those that were ever sampled."""
-        return self.nodes or len({name for each in self.rounds for name in each["capacities"]})
+        """Clients in the federation; if that is not recorded, the clients sampled at least once."""
+        return self.nodes or len({name for record in self.rounds for name in record["capacities"]})
 
     @cached_property
-    def deepest(self) -> int:
-        """The deepest exit that anybody ever trained; 0 if nobody trained any."""
-        trained = (
+    def deepest_trained_exit(self) -> int:
+        """The deepest exit that a client trained in any round; 0 if none was trained."""
+        trained_exits = (
             exit
             for record in self.rounds
             for exit, trainers in enumerate(record["trainers-per-exit"], start=1)
             if trainers
         )
-        return max(trained, default=0)
+        return max(trained_exits, default=0)
 
     @cached_property
-    def federates(self) -> bool:
-        """Whether in some round more than one client was asked: else there is nothing to send."""
+    def is_federated(self) -> bool:
+        """Whether more than one client was sampled in some round; otherwise nothing is sent."""
         return any(record["sampled"] > 1 for record in self.rounds)
 
     @cached_property
-    def model(self) -> EarlyExitConfig | None:
-        """The configuration of its model, if that can be told."""
-        folder = RunFolder.at(self.path).model
-        if (folder / "config.json").is_file():
-            found: EarlyExitConfig = EarlyExitConfig.from_pretrained(folder)
-            return found
-        return preset(self.config["model"]) if self.config["model"] in PRESETS else None
+    def exit_layers(self) -> list[int] | None:
+        """The encoder layer of each exit: of the saved model, or of the preset; None if unknown."""
+        saved_config = RunFolder.at(self.path).model / "config.json"
+        if saved_config.is_file():
+            return read_object(saved_config).get("exit_layers")
+        from efmodel.config import PRESETS  # imports transformers
+
+        preset = PRESETS.get(self.config["model"])
+        return None if preset is None else list(preset["exit_layers"])
 
     @cached_property
-    def sent(self) -> list[int]:
-        """Bytes down and up until the end of each round."""
-        if not self.federates:
+    def cumulative_bytes(self) -> list[int]:
+        """Bytes sent, down and up, until the end of each round."""
+        if not self.is_federated:
             return [0] * len(self.rounds)
-        return list(accumulate(each["bytes-down"] + each["bytes-up"] for each in self.rounds))
+        return list(accumulate(record["bytes-down"] + record["bytes-up"] for record in self.rounds))
 
     @property
-    def updates(self) -> int:
-        """Client updates: usable replies in all rounds."""
+    def client_updates(self) -> int:
+        """Usable replies in all rounds."""
         return sum(record["answered"] for record in self.rounds)
 
     @cached_property
-    def knows_who(self) -> bool:
-        """Whether the records say who did what."""
+    def has_node_records(self) -> bool:
+        """Whether every round records what each of its clients did."""
         return all(
-            "nodes" in each and len(each["nodes"]) == each["answered"] for each in self.rounds
+            "nodes" in record and len(record["nodes"]) == record["answered"]
+            for record in self.rounds
         )
 
     @property
-    def heard(self) -> float | None:
-        """Seconds of speech that clients trained on, each as often as they did; None if unknown."""
-        if not self.knows_who:
+    def trained_seconds(self) -> float | None:
+        """Seconds of speech trained on, counted again in every local epoch; None if unknown."""
+        if not self.has_node_records:
             return None
-        each = [n["audio_seconds"] for r in self.rounds for n in r["nodes"].values()]
-        return float(self.config["local-epochs"] * sum(each))
+        seconds = [
+            node["audio_seconds"] for record in self.rounds for node in record["nodes"].values()
+        ]
+        return float(self.config["local-epochs"] * sum(seconds))
 
     @cached_property
-    def costs(self) -> list[float] | None:
-        """Multiply-adds per second of audio of what a client of each capacity trains, if known.
+    def multiply_adds_per_second(self) -> list[float] | None:
+        """Multiply-adds of a forward pass per second of audio, by client capacity; None if unknown.
 
-        Earlier versions did not write them down; the built-in strategies' clients train cuts.
+        Early versions did not record them. They are then counted from the model, if a built-in
+        strategy ran: its clients train the model cut at their capacity.
         """
         for record in self.rounds:
             if "multiply-adds" in record:
                 return list(record["multiply-adds"])
-        if self.model is None or self.config["strategy"] not in STRATEGIES:
+        from server_app.strategy.registry import STRATEGIES  # imports Flower
+
+        if self.config["strategy"] not in STRATEGIES:
             return None
-        return _costs_of_cuts(self.model.to_json_string(use_diff=False))
+        return _counted_multiply_adds(self.path, self.config["model"])
 
     @cached_property
-    def computed(self) -> list[float] | None:
-        """Multiply-adds that clients spent on training until the end of each round.
+    def cumulative_multiply_adds(self) -> list[float] | None:
+        """Multiply-adds of all clients' training until the end of each round; None if unknown.
 
-        Each client ``PASSES_A_STEP`` times its audio, its local epochs, and what a second of audio
-        takes in the model that it trains. None if that, or who did what, is unknown.
+        Each client adds ``PASSES_PER_STEP`` * local epochs * its seconds of audio * the multiply-
+        adds per second of the model that it trains.
         """
-        costs = self.costs
-        if costs is None or not self.knows_who:
+        per_second = self.multiply_adds_per_second if self.has_node_records else None
+        if per_second is None:
             return None
-        epochs = PASSES_A_STEP * self.config["local-epochs"]
-        return list(
-            accumulate(
-                epochs
-                * sum(n["audio_seconds"] * costs[n["capacity"] - 1] for n in each["nodes"].values())
-                for each in self.rounds
-            )
-        )
+
+        def forward_pass(record: dict[str, Any]) -> float:
+            nodes = record["nodes"].values()
+            return float(sum(n["audio_seconds"] * per_second[n["capacity"] - 1] for n in nodes))
+
+        passes = PASSES_PER_STEP * self.config["local-epochs"]
+        return list(accumulate(passes * forward_pass(record) for record in self.rounds))
 
     def rounds_until(self, number: int) -> int:
-        """Return how many rounds were over after round ``number``."""
+        """Return how many recorded rounds have a number up to ``number``."""
         return sum(record["round"] <= number for record in self.rounds)
 
     def rates(self, rate: str, number: int) -> list[float]:
-        """Return a rate per exit, as last evaluated in round ``number`` or before; may be empty."""
+        """Return ``wer`` or ``cer`` per exit, as last evaluated up to round ``number``.
+
+        The list is empty if no such round was evaluated.
+        """
         for record in reversed(self.rounds[: self.rounds_until(number)]):
             if record[rate]:
                 return list(record[rate])
         return []
 
 
+def _counted_multiply_adds(path: Path, preset_name: str) -> list[float] | None:
+    """Count the multiply-adds of a run's model cut at each exit; None if there is no such model."""
+    from efmodel.config import PRESETS, EarlyExitConfig, preset  # imports transformers
+
+    saved_model = RunFolder.at(path).model
+    if (saved_model / "config.json").is_file():
+        config: EarlyExitConfig = EarlyExitConfig.from_pretrained(saved_model)
+    elif preset_name in PRESETS:
+        config = preset(preset_name)
+    else:
+        return None
+    return _multiply_adds_of(config.to_json_string(use_diff=False))
+
+
 @cache
-def _costs_of_cuts(model: str) -> list[float]:
-    return multiply_adds(EarlyExitConfig.from_dict(json.loads(model)))
+def _multiply_adds_of(config_json: str) -> list[float]:
+    """Count once for all runs of one model: a count takes a second."""
+    from efmodel.config import EarlyExitConfig
+    from server_app.results.compute import multiply_adds  # imports torch
+
+    return multiply_adds(EarlyExitConfig.from_dict(json.loads(config_json)))
 
 
 def find_runs(paths: Iterable[Path]) -> list[Path]:
-    """Return the run folders among ``paths`` and below them, each once.
+    """Return the run folders at and below ``paths``, without duplicates.
 
     Raises
     ------
     FileNotFoundError
-        If there is none in one of them.
+        If one of the paths holds no run folder.
     """
-    found: dict[Path, None] = {}
+    run_folders: dict[Path, None] = {}
     for path in paths:
-        below = list(_runs_below(path.expanduser().resolve()))
+        below = list(_run_folders_below(path.expanduser().resolve()))
         if not below:
             raise FileNotFoundError(
-                f"report: found no config.json in {path} or below it, wanted a run's folder, or "
-                "one that holds runs"
+                f"report: found no config.json in {path} or below it, wanted a run folder, or a "
+                "folder that holds run folders"
             )
-        found |= dict.fromkeys(below)
-    return list(found)
+        run_folders |= dict.fromkeys(below)
+    return list(run_folders)
 
 
-def _runs_below(path: Path) -> Iterable[Path]:
-    for folder, inside, files in os.walk(path):
-        inside.sort()
-        # A saved model has a config.json too, but no rounds.
+def _run_folders_below(path: Path) -> Iterable[Path]:
+    for folder, subfolders, files in os.walk(path):
+        subfolders.sort()
+        # A saved model has a config.json too, but that one has no key "rounds".
         if "config.json" in files and "rounds" in read_object(Path(folder, "config.json")):
-            inside.clear()
+            subfolders.clear()
             yield Path(folder)

@@ -1,4 +1,4 @@
-"""What software a run runs on."""
+"""Versions of Python and of the packages that a run uses."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -7,16 +7,16 @@ PACKAGES = ("ef-asr", "flwr", "ray", "torch", "torchaudio", "transformers")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and the packages that matter to a run, as installed here."""
-    found = {"python": platform.python_version()}
+    """Return the installed versions of Python and of the packages that affect a run's results."""
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # an environment may hold just what the app needs
+            installed[package] = version(package)
+        except PackageNotFoundError:  # a device may hold only what the app needs
             continue
-    return found
+    return installed
 
 
-def said(versions: dict[str, str]) -> str:
-    """Return versions in words, such as "python 3.11.9, torch 2.11.0"; "unknown" for none."""
-    return ", ".join(f"{name} {number}" for name, number in versions.items()) or "unknown"
+def versions_text(versions: dict[str, str]) -> str:
+    """Return versions as text, such as "python 3.11.9, torch 2.11.0"; "unknown" if empty."""
+    return ", ".join(f"{package} {number}" for package, number in versions.items()) or "unknown"

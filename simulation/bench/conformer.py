@@ -1,37 +1,35 @@
-"""The paper's stack of conformer layers against torchaudio's: seconds on the same padded batch.
+"""The paper's stack of conformer layers against torchaudio's: seconds for the same padded batch.
 
-Two threads, as on the two cores of the smallest machine that trains. Ours and theirs take turns in
-one process, so that what else the machine does falls on both.
+Two threads are used, as on the smallest machine that trains, which has two cores.
 """
 
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
 import torchaudio
-from rich.progress import track
 from torch import Tensor, nn
 
 from efmodel.config import preset
 from efmodel.model.early_exit import EarlyExitEncoder, EarlyExitForCTC
 from simulation.bench.figure import Figure
+from simulation.bench.timing import median_seconds_in_turns
 
 THREADS = 2
-FRAMES = (250, 220, 200, 150)  # of 40 ms, of each utterance in the batch
+FRAMES = (250, 220, 200, 150)  # frames of 40 ms in each utterance of the batch
 REPEATS = 7
 
+# Maps hidden states [batch, frames, hidden] and lengths [batch] to the last layer's hidden states.
 Stack = Callable[[Tensor, Tensor], Tensor]
 
 
-def ours() -> tuple[nn.Module, Stack]:
-    """Return the encoder of the preset, and how to get its last frames."""
+def our_stack() -> tuple[nn.Module, Stack]:
+    """Return the encoder of the preset ``paper``, and the function that runs it."""
     encoder: EarlyExitEncoder = EarlyExitForCTC(preset("paper")).encoder
     return encoder, lambda hidden, lengths: encoder(hidden, lengths)[-1]
 
 
-def theirs() -> tuple[nn.Module, Stack]:
-    """Return a stack of torchaudio's of the same sizes, and how to get its last frames."""
+def torchaudio_stack() -> tuple[nn.Module, Stack]:
+    """Return torchaudio's stack of the same sizes, and the function that runs it."""
     sizes = preset("paper")
     stack = torchaudio.models.Conformer(
         input_dim=sizes.hidden_size,
@@ -44,46 +42,35 @@ def theirs() -> tuple[nn.Module, Stack]:
     return stack, lambda hidden, lengths: stack(hidden, lengths)[0]
 
 
-def train(stack: Stack, hidden: Tensor, lengths: Tensor) -> None:
-    """Go forward and backward."""
-    stack(hidden, lengths).square().mean().backward()
-
-
-@torch.no_grad()
-def infer(stack: Stack, hidden: Tensor, lengths: Tensor) -> None:
-    """Go forward."""
-    stack(hidden, lengths)
-
-
 def run() -> list[Figure]:
-    """Measure all."""
-    before = torch.get_num_threads()
+    """Measure training and inference."""
+    threads_before = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     try:
-        lengths = torch.tensor(FRAMES)
-        hidden = torch.randn(len(FRAMES), max(FRAMES), preset("paper").hidden_size)
         return [
-            _figure("12 conformer layers, forward and backward", train, True, hidden, lengths),
-            _figure("12 conformer layers, forward", infer, False, hidden, lengths),
+            _measure("12 conformer layers, forward and backward", training=True),
+            _measure("12 conformer layers, forward", training=False),
         ]
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads_before)
 
 
-def _figure(
-    what: str,
-    step: Callable[[Stack, Tensor, Tensor], None],
-    training: bool,
-    hidden: Tensor,
-    lengths: Tensor,
-) -> Figure:
-    stacks = (ours(), theirs())
-    taken: list[list[float]] = [[], []]
-    for _ in track(range(1 + REPEATS), f"conformer: {what}", transient=True):
-        for (module, stack), seconds in zip(stacks, taken, strict=True):
-            module.train(training).zero_grad()
-            began = time.perf_counter()
-            step(stack, hidden, lengths)
-            seconds.append(time.perf_counter() - began)
-    measured, reference = (statistics.median(seconds[1:]) for seconds in taken)
-    return Figure(what, measured, reference, "s", "torchaudio's Conformer")
+def _measure(what: str, training: bool) -> Figure:
+    lengths = torch.tensor(FRAMES)
+    hidden = torch.randn(len(FRAMES), max(FRAMES), preset("paper").hidden_size)
+
+    def pass_through(module: nn.Module, stack: Stack) -> Callable[[], None]:
+        module.train(training)
+
+        def call() -> None:
+            module.zero_grad()
+            with torch.set_grad_enabled(training):
+                output = stack(hidden, lengths)
+            if training:
+                torch.autograd.backward(output.square().mean())
+
+        return call
+
+    calls = [pass_through(*our_stack()), pass_through(*torchaudio_stack())]
+    ours, theirs = median_seconds_in_turns(calls, REPEATS, f"conformer: {what}")
+    return Figure(what, ours, theirs, "s", "torchaudio's Conformer")

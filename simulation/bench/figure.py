@@ -1,4 +1,4 @@
-"""What a benchmark finds."""
+"""One figure of a benchmark."""
 
 from dataclasses import asdict, dataclass
 
@@ -15,9 +15,9 @@ class Figure:
 
     @property
     def ratio(self) -> float:
-        """Measured over reference."""
+        """The measurement divided by its reference."""
         return self.measured / self.reference
 
     def as_dict(self) -> dict[str, float | str]:
-        """Return the figure as JSON holds it."""
+        """Return the figure and its ratio as they are written to JSON."""
         return {**asdict(self), "ratio": self.ratio}

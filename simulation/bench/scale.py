@@ -1,7 +1,7 @@
-"""Clients by the thousand, as in the paper's TED-LIUM setting: what grows with them, what not.
+"""Thousands of clients, as in the paper's TED-LIUM setting, against a hundred of them.
 
-Each of 2,351 speakers has two utterances, cut from the shipped sample; a tenth of them train in a
-round. What must not grow with the federation is the server process.
+Each of 2,351 speakers has two utterances cut from the shipped sample; a tenth of the clients train
+in a round. The memory of the server process must not grow with the number of clients.
 """
 
 import io
@@ -23,7 +23,7 @@ SECONDS = 1.2  # of each utterance: enough for a digit
 
 
 def write_speakers(folder: Path, speakers: int) -> Path:
-    """Write an audiofolder of so many speakers, each with utterances cut from the sample."""
+    """Write an audiofolder of ``speakers`` speakers, with utterances cut from the sample."""
     half = folder / "train"
     half.mkdir(parents=True)
     rows = cycle(corpus.load("sample", "").train)
@@ -46,31 +46,31 @@ def run(many: int = PAPER, few: int = FEW, rounds: int = ROUNDS) -> list[Figure]
     """Measure a federation of many clients beside one of few, a tenth of them in a round."""
     with tempfile.TemporaryDirectory(prefix="ef-asr-speakers-") as folder:
         speech = write_speakers(Path(folder) / "speech", many)
-        least, most = (federation(speech, clients, rounds) for clients in (few, many))
-    beside = f"{few} clients"
+        small, large = (federation(speech, clients, rounds) for clients in (few, many))
+    reference = f"{few} clients"
     return [
-        Figure(f"{many} clients, server's peak memory", most.server.whole / 1e6,
-               least.server.whole / 1e6, "MB", beside),
-        Figure(f"{many} clients, of it its own (the rest: libraries, Ray's object store)",
-               most.server.own / 1e6, least.server.own / 1e6, "MB", beside),
-        Figure(f"{many} clients, the whole command", most.seconds / 60, least.seconds / 60,
-               "min", beside),
-        Figure(f"{many} clients, a tenth a round: clients a minute, round 2 on", pace(most),
-               pace(least), "", beside),
+        Figure(f"{many} clients, server's peak memory", large.server.whole / 1e6,
+               small.server.whole / 1e6, "MB", reference),
+        Figure(f"{many} clients, of which its own (without libraries and Ray's object store)",
+               large.server.own / 1e6, small.server.own / 1e6, "MB", reference),
+        Figure(f"{many} clients, the whole command", large.seconds / 60, small.seconds / 60,
+               "min", reference),
+        Figure(f"{many} clients, a tenth a round: clients a minute, round 2 on", pace(large),
+               pace(small), "", reference),
     ]  # fmt: skip
 
 
 def federation(speech: Path, clients: int, rounds: int) -> Federation:
-    """Run one with ``tiny``, a tenth of the clients in a round."""
+    """Run a federation with the preset ``tiny``, a tenth of the clients in a round."""
     keys = ("fraction-train=0.1", "local-epochs=1", "lr-schedule=constant")
-    chosen = [part for key in keys for part in ("--set", key)]
+    options = [word for key in keys for word in ("--set", key)]
     return simulated(
-        "--data", str(speech), "--nodes", str(clients), "--rounds", str(rounds), *chosen
+        "--data", str(speech), "--nodes", str(clients), "--rounds", str(rounds), *options
     )
 
 
 def pace(federation: Federation) -> float:
-    """Return the clients that trained in a minute, round 1 with its start-up left out."""
+    """Return the clients trained per minute; round 1 is left out, since it includes the start."""
     later = federation.rounds[1:]
-    minutes = sum(each["train-seconds"] for each in later) / 60
-    return float(sum(each["answered"] for each in later)) / minutes
+    minutes = sum(float(record["train-seconds"]) for record in later) / 60
+    return sum(int(record["answered"]) for record in later) / minutes

@@ -1,8 +1,8 @@
-"""What a round moves: the bytes of its real messages, both ways, against full models in float32.
+"""The bytes of a round's messages, down and up, against full models in float32.
 
-The strategy that a run would build sends a preset's tensors to two clients at each exit; what they
-return goes through the mods that a client's replies go through. Only the training is left out: its
-changes have other values, not other sizes.
+The strategy that a run would build sends a preset's tensors to two clients at each exit, and their
+replies pass through the mods of the client app. Only the training is left out: it changes the
+values of the tensors, not their sizes.
 """
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -24,25 +24,25 @@ from simulation.in_process_grid import LocalGrid
 
 PRESETS = ("tiny", "paper")
 CASES = [(wire_dtype, "") for wire_dtype in WIRE_DTYPES] + [("float32", "frontend")]
-PER_EXIT = 2  # clients
-SECONDS = 600.0  # for a round; it takes a moment
+PER_EXIT = 2  # clients at each exit
+TIMEOUT = 600.0  # seconds for a round, which takes less than one
 
 
 def model_of(name: str) -> EarlyExitForCTC:
-    """Return the preset's model, as a run would start from it."""
-    spelled = vocabulary.of_preset(name)
-    sizes = preset(name, vocab_size=len(spelled), pad_token_id=spelled.pad_token_id)
-    return EarlyExitForCTC(sizes)
+    """Return the preset's model with random weights, as a run starts from it."""
+    tokenizer = vocabulary.of_preset(name)
+    config = preset(name, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
+    return EarlyExitForCTC(config)
 
 
 def second_round(model: EarlyExitForCTC, wire_dtype: str, freeze: str) -> Traffic:
-    """Return the bytes of a round whose nodes hold what is frozen since the one before."""
+    """Return the bytes of a round in which the nodes hold the frozen tensors already."""
     exits = model.config.num_exits
     nodes = range(PER_EXIT * exits)
     owners = model.owner_exits()
     frozen = parse(freeze, "all", model.config.num_hidden_layers)
     settings = Settings(wire_dtype=wire_dtype, min_train_nodes=len(nodes))
-    made = build(settings, owners, {name for name in owners if frozen.holds(name)})
+    strategy = build(settings, owners, {name for name in owners if frozen.holds(name)})
     client = ClientApp(mods=[wire_format])
     contexts = {node: Context(1, node, {}, RecordDict(), {}) for node in nodes}
 
@@ -53,8 +53,8 @@ def second_round(model: EarlyExitForCTC, wire_dtype: str, freeze: str) -> Traffi
 
     @client.train()
     def train(message: Message, context: Context) -> Message:
-        held = message.content["arrays"].items()
-        arrays = ArrayRecord({name: array for name, array in held if not frozen.holds(name)})
+        received = message.content["arrays"].items()
+        arrays = ArrayRecord({name: array for name, array in received if not frozen.holds(name)})
         metrics = MetricRecord({"num-examples": 1})
         return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
 
@@ -63,25 +63,25 @@ def second_round(model: EarlyExitForCTC, wire_dtype: str, freeze: str) -> Traffi
 
     arrays, grid = ArrayRecord(model.state_dict()), LocalGrid(play, nodes)
     for server_round in (1, 2):
-        moved = Traffic()
-        messages = made.configure_train(server_round, arrays, ConfigRecord(), grid)
-        new, _ = made.aggregate_train(server_round, exchange(grid, messages, SECONDS, moved))
-        assert new is not None and moved.answered == len(nodes)
+        traffic = Traffic()
+        messages = strategy.configure_train(server_round, arrays, ConfigRecord(), grid)
+        new, _ = strategy.aggregate_train(server_round, exchange(grid, messages, TIMEOUT, traffic))
+        assert new is not None and traffic.answered == len(nodes)
         grid.sent.clear()
-    return moved
+    return traffic
 
 
 def run(presets: tuple[str, ...] = PRESETS) -> list[Figure]:
-    """Measure each preset with each type on the wire, and with its front end frozen."""
+    """Measure each preset with each wire type, and with its front end frozen."""
     figures = []
     for name in presets:
         model = model_of(name)
-        whole = sum(len(array.data) for array in ArrayRecord(model.state_dict()).values())
-        full = 2 * PER_EXIT * model.config.num_exits * whole / 1e6
+        model_bytes = sum(len(array.data) for array in ArrayRecord(model.state_dict()).values())
+        full = 2 * PER_EXIT * model.config.num_exits * model_bytes / 1e6
         for wire_dtype, freeze in track(CASES, f"bytes: {name}", transient=True):
-            moved = second_round(model, wire_dtype, freeze)
+            traffic = second_round(model, wire_dtype, freeze)
             what = f"{name}, bytes of a round, uniform capacities, {wire_dtype}"
             what += f", freeze={freeze}" if freeze else ""
-            both = (moved.down + moved.up) / 1e6
-            figures.append(Figure(what, both, full, "MB", "full models in float32"))
+            megabytes = (traffic.down + traffic.up) / 1e6
+            figures.append(Figure(what, megabytes, full, "MB", "full models in float32"))
     return figures

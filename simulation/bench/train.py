@@ -1,15 +1,9 @@
-"""A client's part of a round: what a training step costs at each exit, and beside transformers.
+"""A client's part of a round: the cost of a training step at each exit, and against transformers.
 
-Each measurement of memory runs in a process of its own; models that are compared for time take
-turns in one process, since what else runs on the machine changes from second to second.
+Memory is measured in a process for each exit. Models whose times are compared take turns in one
+process, since the load on the machine changes from second to second.
 """
 
-import json
-import resource
-import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,16 +17,18 @@ from efmodel.config import SAMPLE_RATE, EarlyExitConfig, preset
 from efmodel.model.waveform import normalise
 from efmodel.speech import vocabulary
 from simulation.bench.figure import Figure
+from simulation.bench.process import in_own_process, peak_memory_bytes
+from simulation.bench.timing import median_seconds_in_turns
 
 MODELS = ("tiny", "paper", "wav2vec2-base")
 UTTERANCE = 5.0  # seconds of each utterance in a batch
-BATCH = 4  # utterances; 24 GiB hold several times as many even of the largest
+BATCH = 4  # utterances; 24 GiB hold several times as many even with the largest model
 REPEATS = 5
-LABELS = 12  # in each utterance
+LABELS = 12  # of each utterance
 
 
 def batch(utterances: int) -> dict[str, torch.Tensor]:
-    """Return random audio and labels."""
+    """Return random audio ``[utterances, samples]`` and labels ``[utterances, LABELS]``."""
     torch.manual_seed(0)
     return {
         "input_values": torch.randn(utterances, int(UTTERANCE * SAMPLE_RATE)),
@@ -40,8 +36,8 @@ def batch(utterances: int) -> dict[str, torch.Tensor]:
     }
 
 
-def stepper(name: str, exit: int) -> Callable[[], None]:
-    """Return a training step of the preset cut at that exit."""
+def training_step(name: str, exit: int) -> Callable[[], None]:
+    """Return a function that runs one training step of the preset cut at that exit."""
     tokenizer = vocabulary.of_preset(name)
     torch.manual_seed(0)
     config = preset(name, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
@@ -59,36 +55,30 @@ def stepper(name: str, exit: int) -> Callable[[], None]:
 
 def seconds_per_second(name: str) -> list[float]:
     """Return the seconds of a training step per second of audio at each exit."""
-    exits = range(1, preset(name).num_exits + 1)
-    taken = interleaved([stepper(name, exit) for exit in exits])
-    return [seconds / (BATCH * UTTERANCE) for seconds in taken]
+    steps = [training_step(name, exit) for exit in range(1, preset(name).num_exits + 1)]
+    medians = median_seconds_in_turns(steps, REPEATS, f"train: {name}")
+    return [seconds / (BATCH * UTTERANCE) for seconds in medians]
 
 
-def peak(name: str, exit: str) -> list[float]:
+def peak_megabytes(name: str, exit: int) -> float:
     """Return the peak memory in MB of this process, after two training steps."""
-    step = stepper(name, int(exit))
+    step = training_step(name, exit)
     step()
     step()
-    return [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6]
-
-
-def interleaved(calls: list[Callable[[], object]]) -> list[float]:
-    """Return each call's median seconds, in turns, after one of each to warm up."""
-    taken: list[list[float]] = [[] for _ in calls]
-    for repeat in range(1 + REPEATS):
-        for times, call in zip(taken, calls, strict=True):
-            began = time.perf_counter()
-            call()
-            if repeat:
-                times.append(time.perf_counter() - began)
-    return [statistics.median(times) for times in taken]
+    return peak_memory_bytes() / 1e6
 
 
 def against_transformers() -> list[float]:
-    """Return seconds of a forward pass, ours and theirs, the same with backward, the difference.
+    """Return seconds of a forward pass and of a training step, and the difference of the logits.
 
-    wav2vec2-base's sizes cut at exit 1 after two layers, against ``Wav2Vec2ForCTC`` with as many
-    layers and the same weights, on the same audio.
+    A model of wav2vec2-base's sizes cut at exit 1 after two layers runs against ``Wav2Vec2ForCTC``
+    with as many layers and the same weights, on the same audio.
+
+    Returns
+    -------
+    list of float
+        Forward pass: ours, theirs. Forward and backward pass: ours, theirs. The largest absolute
+        difference between the logits.
     """
     torch.manual_seed(0)
     sizes: dict[str, Any] = {
@@ -104,15 +94,17 @@ def against_transformers() -> list[float]:
     ours.load_state_dict({key: weights[key] for key in ours.state_dict()})
     inputs = batch(BATCH)
     samples, labels = inputs["input_values"], inputs["labels"]
-    normed = normalise(samples, torch.full((BATCH,), samples.shape[1]))
+    normalised = normalise(samples, torch.full((BATCH,), samples.shape[1]))
 
     @torch.no_grad()
     def our_forward() -> torch.Tensor:
-        return ours(samples).logits[0]
+        logits: torch.Tensor = ours(samples).logits[0]
+        return logits
 
     @torch.no_grad()
     def their_forward() -> torch.Tensor:
-        return reference(normed).logits
+        logits: torch.Tensor = reference(normalised).logits
+        return logits
 
     def our_step() -> None:
         ours.zero_grad()
@@ -120,39 +112,35 @@ def against_transformers() -> list[float]:
 
     def their_step() -> None:
         reference.zero_grad()
-        reference(normed, labels=labels).loss.backward()
+        reference(normalised, labels=labels).loss.backward()
 
     difference = (our_forward() - their_forward()).abs().max().item()
-    return [*interleaved([our_forward, their_forward, our_step, their_step]), difference]
+    calls = [our_forward, their_forward, our_step, their_step]
+    return [*median_seconds_in_turns(calls, REPEATS, "train: transformers"), difference]
 
 
 def run() -> list[Figure]:
-    """Measure all."""
+    """Measure each model's exits, and a model of wav2vec2-base's sizes against transformers."""
     figures = []
     for name in track(MODELS, "train", transient=True):
-        seconds = _measured("seconds_per_second", name)
-        memory = [_measured("peak", name, str(e + 1))[0] for e in range(len(seconds))]
-        whole = f"exit {len(seconds)}"
-        for exit, (each, megabytes) in enumerate(zip(seconds, memory, strict=True), start=1):
-            what = f"{name}, exit {exit}: training step per second of audio"
-            figures.append(Figure(what, each, seconds[-1], "s", whole))
-            what = f"{name}, exit {exit}: peak memory of training"
-            figures.append(Figure(what, megabytes, memory[-1], "MB", whole))
-    forward, their_forward, both, their_both, apart = _measured("against_transformers")
-    theirs = "transformers' Wav2Vec2ForCTC"
-    what = f"wav2vec2-base, two layers: {{}} (logits at most {apart:.1e} apart)"
-    figures.append(Figure(what.format("forward"), forward, their_forward, "s", theirs))
-    figures.append(Figure(what.format("and backward"), both, their_both, "s", theirs))
-    return figures
+        seconds = in_own_process(seconds_per_second, name)
+        exits = range(1, len(seconds) + 1)
+        megabytes = [in_own_process(peak_megabytes, name, exit) for exit in exits]
+        deepest = f"exit {len(seconds)}"
+        for exit in exits:
+            label = f"{name}, exit {exit}"
+            what = f"{label}: training step per second of audio"
+            figures.append(Figure(what, seconds[exit - 1], seconds[-1], "s", deepest))
+            what = f"{label}: peak memory of training"
+            figures.append(Figure(what, megabytes[exit - 1], megabytes[-1], "MB", deepest))
+    return figures + _compared_with_transformers()
 
 
-def _measured(what: str, *arguments: str) -> list[float]:
-    command = [sys.executable, "-m", "simulation.bench.train", what, *arguments]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    found: list[float] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
-if __name__ == "__main__":
-    measure: Any = {f.__name__: f for f in (seconds_per_second, peak, against_transformers)}
-    print(json.dumps(measure[sys.argv[1]](*sys.argv[2:])))
+def _compared_with_transformers() -> list[Figure]:
+    forward, their_forward, step, their_step, difference = in_own_process(against_transformers)
+    reference = "transformers' Wav2Vec2ForCTC"
+    what = f"wav2vec2-base, two layers: {{}} (logits at most {difference:.1e} apart)"
+    return [
+        Figure(what.format("forward"), forward, their_forward, "s", reference),
+        Figure(what.format("and backward"), step, their_step, "s", reference),
+    ]

@@ -1,4 +1,4 @@
-"""SYNTHETIC voices: a text spoken by espeak-ng (Debian package espeak-ng)."""
+"""SYNTHETIC voices: espeak-ng (Debian package espeak-ng) speaks a text."""
 
 import io
 import shutil
@@ -14,12 +14,12 @@ import typer
 from efmodel.config import SAMPLE_RATE
 
 MARGIN = 0.1  # seconds of silence kept on both sides
-SILENCE = 0.003  # of full scale; below lies what espeak-ng leaves around its speech
+SILENCE = 0.003  # of full scale: quieter samples at the start and the end are cut off
 
 
 @dataclass(frozen=True)
 class Voice:
-    """One espeak-ng voice: its accent and variant, pitch (0-99), speed in words per minute."""
+    """One espeak-ng voice: accent and variant, pitch (0 to 99), speed in words per minute."""
 
     accent: str
     variant: str
@@ -29,7 +29,7 @@ class Voice:
 
 
 def version() -> str:
-    """Return what espeak-ng calls itself.
+    """Return espeak-ng's name and version.
 
     Raises
     ------
@@ -38,12 +38,12 @@ def version() -> str:
     """
     if shutil.which("espeak-ng") is None:
         raise typer.BadParameter("found no espeak-ng on PATH: install Debian's package espeak-ng")
-    said = subprocess.run(["espeak-ng", "--version"], capture_output=True, text=True).stdout
-    return said.split("  ")[0]
+    output = subprocess.run(["espeak-ng", "--version"], capture_output=True, text=True).stdout
+    return output.split("  ")[0]
 
 
 def speak(text: str, voice: Voice) -> np.ndarray:
-    """Return the samples ``[samples]`` of a text at 16 kHz, trimmed, at full scale.
+    """Return a text as speech: ``[samples]`` at 16 kHz, trimmed, with a peak of 0.95.
 
     Raises
     ------
@@ -54,8 +54,8 @@ def speak(text: str, voice: Voice) -> np.ndarray:
     command += ["-s", str(voice.speed), "--stdout", text]
     wave = subprocess.run(command, capture_output=True, check=True).stdout
     samples, rate = soundfile.read(io.BytesIO(wave), dtype="float32")
-    heard = np.flatnonzero(np.abs(samples) > SILENCE)
+    loud = np.flatnonzero(np.abs(samples) > SILENCE)
     margin = int(MARGIN * rate)
-    samples = samples[max(0, heard[0] - margin) : heard[-1] + margin]
+    samples = samples[max(0, loud[0] - margin) : loud[-1] + margin]
     mono = torchaudio.functional.resample(torch.from_numpy(samples), rate, SAMPLE_RATE).numpy()
     return np.asarray(mono / np.abs(mono).max() * 0.95)

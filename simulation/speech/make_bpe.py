@@ -1,10 +1,11 @@
-"""Make ``efmodel/bpe256.json``: 256 pieces of English words, learned by byte-pair encoding.
+"""Make ``efmodel/speech/bpe256.json``: 256 pieces of English words, learned by byte-pair encoding.
 
     python -m simulation.speech.make_bpe [--output PATH]
 
-It learns from two Debian packages. The King James Bible (bible-kjv-text, public domain) gives
-running text, so that frequent words become pieces of their own; the words of american-english
-(wamerican: SCOWL, free to use for any purpose) once each give today's endings and beginnings.
+The text comes from two Debian packages. The King James Bible (bible-kjv-text, public domain) is
+running text, so that frequent words become single pieces. The word list american-english
+(wamerican: SCOWL, free to use for any purpose) adds the word parts of today's English, since it has
+each word once.
 """
 
 import re
@@ -26,18 +27,18 @@ from efmodel.speech import vocabulary
 
 SIZE = 256  # tokens, the blank among them
 WORD_LIST = Path("/usr/share/dict/american-english")
-BIBLE = ["bible", "-f", "Genesis1:1-Revelation22:21"]  # a verse a line, its place before it
+BIBLE = ["bible", "-f", "Genesis1:1-Revelation22:21"]  # one verse a line, after its reference
 
 
 def words(line: str) -> str:
-    """Return a line's words in lower case, spelled with a-z and the apostrophe."""
+    """Return a line's words in lower case, with only the letters a-z and the apostrophe."""
     letters = unicodedata.normalize("NFD", line).lower()
     bare = "".join(letter for letter in letters if not unicodedata.combining(letter))
     return " ".join(re.findall("[a-z']+", bare))
 
 
 def lines() -> Iterator[str]:
-    """Yield what is learned from."""
+    """Yield the lines of text to learn from."""
     bible = subprocess.run(BIBLE, check=True, capture_output=True, text=True).stdout
     for verse in bible.splitlines():
         yield words(verse.partition(" ")[2])

@@ -1,8 +1,8 @@
-"""Make the sample: SYNTHETIC speech, digit strings spoken by espeak-ng (Debian package espeak-ng).
+"""Make the sample: SYNTHETIC speech, digit strings spoken by espeak-ng (Debian package).
 
     python -m simulation.speech.make_sample [--output PATH]
 
-24 voices that differ in accent, sex, pitch and speed; no voice is in both halves.
+It has 24 voices that differ in accent, sex, pitch and speed. No voice is in both splits.
 """
 
 import io
@@ -24,8 +24,8 @@ from simulation.speech import espeak
 from simulation.speech.espeak import Voice
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-TRAIN_SECONDS = 112.0  # of speech of a training voice
-TEST_SECONDS = 45.0  # of speech of a test voice
+TRAIN_SECONDS = 112.0  # of speech by each training voice
+TEST_SECONDS = 45.0  # of speech by each test voice
 SAMPLE = Path(__file__).with_name("sample.parquet")
 COMPRESSION = 0.96  # libsndfile's scale from 0 (256 kbit/s a channel) to 1 (6 kbit/s)
 
@@ -73,16 +73,20 @@ SCHEMA = pyarrow.schema(
 
 def make_sample(
     output: Annotated[Path, typer.Option(help="File to write.")] = SAMPLE,
-    seed: Annotated[int, typer.Option(help="Decides the texts and loudness.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the texts and the loudness.")] = 0,
 ) -> None:
     """Speak all voices and write them as one parquet file of Ogg Opus."""
-    about = f"SYNTHETIC speech made by simulation/make_sample.py with {espeak.version()}"
+    version = espeak.version()
+    # The module's path when the file was made: another text would change the file's bytes.
+    description = f"SYNTHETIC speech made by simulation/make_sample.py with {version}"
     chance = random.Random(seed)
-    used: set[str] = set()  # the training texts of three words or more, none of them in the test
+    used: set[str] = set()  # training texts of three words or more, which no test voice speaks
     rows: list[dict[str, Any]] = []
     for number, voice in track(list(enumerate(VOICES, start=1)), "speaking"):
         rows += utterances(f"voice{number:02}", voice, chance, used)
-    table = pyarrow.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({"description": about})
+    table = pyarrow.Table.from_pylist(rows, SCHEMA).replace_schema_metadata(
+        {"description": description}
+    )
     pyarrow.parquet.write_table(table, output, compression="zstd")
     print(f"{output}: {len(rows)} utterances, {output.stat().st_size / 1e6:.2f} MB")
 
@@ -90,7 +94,7 @@ def make_sample(
 def utterances(
     speaker: str, voice: Voice, chance: random.Random, used: set[str]
 ) -> Iterator[dict[str, Any]]:
-    """Yield one voice's rows, until it has spoken as long as its half of the data asks."""
+    """Yield one voice's rows, until it has spoken for the seconds of its split."""
     left = TRAIN_SECONDS if voice.split == "train" else TEST_SECONDS
     number = 0
     while left > 0:
@@ -116,7 +120,7 @@ def utterances(
 
 
 def opus(samples: np.ndarray) -> bytes:
-    """Return the samples as an Ogg Opus file's bytes."""
+    """Encode samples as an Ogg Opus file; return its bytes."""
     file = io.BytesIO()
     soundfile.write(
         file, samples, SAMPLE_RATE, format="OGG", subtype="OPUS", compression_level=COMPRESSION

@@ -2,9 +2,9 @@
 
     python -m simulation.speech.make_speech OUTPUT [--hours H] [--voices N] [--seed S]
 
-Wants Debian's packages espeak-ng, which speaks, and wordnet-base, for half of the sentences. What
-it writes is an audiofolder: ``train/`` and ``test/`` with FLAC files and ``metadata.jsonl``. No
-sentence is spoken twice, and no voice, not even its variant, is in both halves.
+It needs Debian's packages espeak-ng, which speaks, and wordnet-base, for half of the sentences. It
+writes an audiofolder: ``train/`` and ``test/`` with FLAC files and ``metadata.jsonl``. No sentence
+is spoken twice, and no voice variant is in both splits.
 """
 
 import io
@@ -27,7 +27,7 @@ from rich.progress import Progress
 
 from efmodel.config import SAMPLE_RATE
 from simulation.speech import espeak
-from simulation.speech.acoustics import recorded
+from simulation.speech.acoustics import record_in_room
 from simulation.speech.espeak import Voice
 from simulation.speech.sentences import WORDNET, sentences
 
@@ -35,7 +35,7 @@ ACCENTS = (
     *("en-gb", "en-us", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd"),
     *("en-029", "en-us-nyc"),
 )
-# espeak-ng's variants that sound like people: no robots, whispers, echoes; no two the same.
+# espeak-ng's variants that sound like people (no robots, whispers or echoes), without duplicates.
 VARIANTS = {
     "train": (
         "Alex Andrea Andy Annie AnxiousAndy Diogo Gene Gene2 Henrique Hugo Jacky Lee Marco Mario "
@@ -47,16 +47,16 @@ VARIANTS = {
     ).split(),
     "test": "Alicia Denis f5 grandma linda m3 m8 marcelo quincy travis".split(),
 }
-MOST = len(ACCENTS) * len(VARIANTS["train"])
-PITCH = (10, 95)  # of espeak-ng's 0 to 99
+MAX_VOICES = len(ACCENTS) * len(VARIANTS["train"])
+PITCH = (10, 95)  # within espeak-ng's range of 0 to 99
 SPEED = (90, 180)  # words per minute
-WAVER = 0.1  # share by which a voice's speed, and its pitch, change from sentence to sentence
-PAUSE = (0.0, 0.6)  # seconds of silence before, and after, a sentence
+VARIATION = 0.1  # fraction by which a voice's speed and pitch vary from sentence to sentence
+PAUSE = (0.0, 0.6)  # seconds of silence before and after a sentence
 
 
 @dataclass(frozen=True)
 class Order:
-    """One sentence to be spoken: by whom, and the seed of everything random about it."""
+    """One sentence to speak, its speaker, and the seed of all its random choices."""
 
     text: str
     speaker: str
@@ -67,8 +67,8 @@ class Order:
 def make_speech(
     output: Annotated[Path, typer.Argument(help="Folder to write; it must not exist.")],
     hours: Annotated[float, typer.Option(min=0.0, help="Speech to train on.")] = 10.0,
-    voices: Annotated[int, typer.Option(min=1, max=MOST, help="Voices in train.")] = 400,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    voices: Annotated[int, typer.Option(min=1, max=MAX_VOICES, help="Voices in train.")] = 400,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random choices.")] = 0,
     test_hours: Annotated[float, typer.Option(min=0.0, help="Speech to test on.")] = 0.2,
     test_voices: Annotated[int, typer.Option(min=1, max=80, help="Voices in test.")] = 40,
     wordnet: Annotated[
@@ -79,22 +79,25 @@ def make_speech(
     version = espeak.version()
     if wordnet and not WORDNET.is_dir():
         raise typer.BadParameter(
-            f"found no {WORDNET}: install Debian's package wordnet-base, or say --no-wordnet"
+            f"found no {WORDNET}: install Debian's package wordnet-base, or give --no-wordnet"
         )
     if output.exists():
         raise typer.BadParameter(f"{output}: found something there, wanted a new folder")
-    torch.set_num_threads(1)  # each process speaks on a core of its own
+    torch.set_num_threads(1)  # one process for each core
     chance = Random(seed)
     texts = sentences(chance, WORDNET if wordnet else None)
     with Pool(os.cpu_count()) as pool, Progress() as progress:
-        # The test comes first, so that more hours to train on leave it as it is.
-        for split, wanted, number in (("test", test_hours, test_voices), ("train", hours, voices)):
-            task = progress.add_task(f"speaking {split}, seconds", total=wanted * 3600)
+        # The test split comes first, so that it does not change with the hours of training speech.
+        for split, hours_wanted, number in (
+            ("test", test_hours, test_voices),
+            ("train", hours, voices),
+        ):
+            task = progress.add_task(f"speaking {split}, seconds", total=3600 * hours_wanted)
             folder = output / split
             folder.mkdir(parents=True)
             cast = choose_voices(split, number, seed)
             with (folder / "metadata.jsonl").open("w", encoding="utf-8") as metadata:
-                for order, flac, seconds in spoken(cast, texts, wanted * 3600, seed, pool):
+                for order, flac, seconds in spoken(cast, texts, hours_wanted * 3600, seed, pool):
                     name = f"{order.speaker}-{order.seed[1]:06}.flac"
                     (folder / name).write_bytes(flac)
                     row = {"file_name": name, "text": order.text, "speaker": order.speaker}
@@ -104,7 +107,7 @@ def make_speech(
 
 
 def choose_voices(split: str, number: int, seed: int) -> list[Voice]:
-    """Return as many different voices of a half, pitch and speed at random."""
+    """Return ``number`` different voices of a split, with random pitch and speed."""
     chance = Random(seed)
     pairs = [(accent, variant) for accent in ACCENTS for variant in VARIANTS[split]]
     return [
@@ -116,14 +119,14 @@ def choose_voices(split: str, number: int, seed: int) -> list[Voice]:
 def spoken(
     cast: list[Voice], texts: Iterator[str], seconds: float, seed: int, pool: PoolType
 ) -> Iterator[tuple[Order, bytes, float]]:
-    """Yield what the voices say in turn, a FLAC file's bytes each, and how long it is in seconds.
+    """Let the voices speak in turn until ``seconds`` of speech are reached.
 
-    It ends when so many ``seconds`` are reached.
+    Yields each sentence's order, its FLAC file's bytes, and its length in seconds.
     """
     split, first = cast[0].split, 0
     while seconds > 0:
         orders = [
-            # Test and train must not draw the same rooms and noises: even and odd seeds.
+            # Even seeds for train and odd ones for test: they must not draw the same rooms.
             Order(
                 text, f"{split}{number:03}", voice, (2 * seed + (split == "test"), first + number)
             )
@@ -137,16 +140,17 @@ def spoken(
 
 
 def record(order: Order) -> tuple[bytes, float]:
-    """Return a FLAC file's bytes and its length in seconds: the text, spoken and recorded."""
+    """Speak and record a sentence; return its FLAC file's bytes and its length in seconds."""
     chance = np.random.default_rng(order.seed)
-    speed, pitch = chance.uniform(1 - WAVER, 1 + WAVER, size=2)
+    speed, pitch = chance.uniform(1 - VARIATION, 1 + VARIATION, size=2)
     voice = replace(
         order.voice,
         speed=round(order.voice.speed * speed),
         pitch=min(99, round(order.voice.pitch * pitch)),
     )
     before, after = np.rint(chance.uniform(*PAUSE, size=2) * SAMPLE_RATE).astype(int)
-    samples = recorded(np.pad(espeak.speak(order.text, voice), (before, after)), chance)
+    speech = np.pad(espeak.speak(order.text, voice), (before, after))
+    samples = record_in_room(speech, chance)
     file = io.BytesIO()
     soundfile.write(file, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     return file.getvalue(), len(samples) / SAMPLE_RATE

@@ -1,7 +1,7 @@
-"""Everyday English sentences, all different: from a small grammar of ours, and from WordNet.
+"""Distinct everyday English sentences, from a small grammar and from WordNet.
 
-WordNet 3.0 (Debian package wordnet-base) has usage examples beside its definitions. They are read
-where they are installed, and never copied into the project.
+WordNet 3.0 (Debian package wordnet-base) has usage examples with its definitions. They are read
+from the installed package and are not copied into the project.
 """
 
 import re
@@ -12,10 +12,10 @@ from random import Random
 
 WORDNET = Path("/usr/share/wordnet")
 PARTS_OF_SPEECH = ("verb", "noun", "adj", "adv")
-WORDS = (4, 10)  # in a sentence, least and most
-EVERYDAY = 3  # examples that must hold each of a sentence's words
+WORDS = (4, 10)  # fewest and most words of a sentence
+EVERYDAY = 3  # a word is an everyday word if at least this many examples contain it
 
-# Each line is a rule: a name, then what it may become. Other names are in capitals.
+# Each line is a rule: a name, and the options that may replace it. Names are in capitals.
 GRAMMAR = """
 SENTENCE: STATEMENT / STATEMENT / STATEMENT / STATEMENT and STATEMENT / QUESTION / QUESTION / \
     ORDER / SHORT / DIGITS / WHEN STATEMENT / STATEMENT WHEN / STATEMENT but STATEMENT
@@ -126,9 +126,9 @@ WHEN: today / yesterday / tomorrow / tonight / now / again / every day / every m
 
 
 def sentences(chance: Random, wordnet: Path | None) -> Iterator[str]:
-    """Yield sentences without end, in the letters a-z, apostrophe and space; no two are the same.
+    """Yield distinct sentences without end, spelled with a-z, the apostrophe and the space.
 
-    As many from WordNet as from the grammar, until WordNet's are used up.
+    Half of them come from WordNet and half from the grammar, until WordNet's are used up.
 
     Raises
     ------
@@ -138,24 +138,24 @@ def sentences(chance: Random, wordnet: Path | None) -> Iterator[str]:
     examples = wordnet_examples(wordnet) if wordnet else []
     chance.shuffle(examples)
     rules = grammar()
-    said: set[str] = set()
+    yielded: set[str] = set()
     while True:
         from_wordnet = examples and chance.random() < 0.5
         sentence = examples.pop() if from_wordnet else expand(rules, "SENTENCE", chance)
-        if sentence not in said and WORDS[0] <= len(sentence.split()) <= WORDS[1]:
-            said.add(sentence)
+        if sentence not in yielded and WORDS[0] <= len(sentence.split()) <= WORDS[1]:
+            yielded.add(sentence)
             yield sentence
 
 
 def grammar() -> dict[str, list[list[str]]]:
-    """Return the rules: what each name may become, as lists of words and names."""
+    """Return the options of each name; an option is a list of words and names."""
     lines = GRAMMAR.replace("\\\n", "").strip().splitlines()
     rules = (line.split(":") for line in lines)
     return {name: [option.split() for option in options.split("/")] for name, options in rules}
 
 
 def expand(rules: dict[str, list[list[str]]], name: str, chance: Random) -> str:
-    """Return words that the rules allow for a name."""
+    """Replace a name by random options of the rules until only words are left."""
     words = chance.choice(rules[name])
     text = " ".join(expand(rules, word, chance) if word in rules else word for word in words)
     return re.sub(r"\ba (?=[aeiou])", "an ", text)
@@ -163,12 +163,12 @@ def expand(rules: dict[str, list[list[str]]], name: str, chance: Random) -> str:
 
 def wordnet_examples(folder: Path) -> list[str]:
     """Return WordNet's usage examples of everyday words, sorted."""
-    found: set[str] = set()
+    examples: set[str] = set()
     for part in PARTS_OF_SPEECH:
         for line in (folder / f"data.{part}").read_text(encoding="latin-1").lower().splitlines():
-            for example in re.findall('"([a-z\',.;:?! ]+)"', line.partition(" | ")[2]):
-                words = [word.strip("'") for word in re.findall("[a-z']+", example)]
-                found.add(" ".join(word for word in words if word))
-    wanted = [text for text in sorted(found) if WORDS[0] <= len(text.split()) <= WORDS[1]]
-    uses = Counter(word for text in wanted for word in text.split())
-    return [text for text in wanted if all(uses[word] >= EVERYDAY for word in text.split())]
+            for quotation in re.findall('"([a-z\',.;:?! ]+)"', line.partition(" | ")[2]):
+                words = [word.strip("'") for word in re.findall("[a-z']+", quotation)]
+                examples.add(" ".join(word for word in words if word))
+    sized = [text for text in sorted(examples) if WORDS[0] <= len(text.split()) <= WORDS[1]]
+    uses = Counter(word for text in sized for word in text.split())
+    return [text for text in sized if all(uses[word] >= EVERYDAY for word in text.split())]

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from efmodel import cli
 from efmodel.config import preset
 from efmodel.settings import Settings
-from server_app.results.comparison import group
+from server_app.results.comparison import Axis, group
 from server_app.results.compute import multiply_adds
 from server_app.results.page import write_comparison
 from server_app.results.run import Run, find_runs
@@ -76,7 +76,7 @@ def test_seeds_of_a_method_are_repetitions(tmp_path):
     found = method.final("wer")
     assert [each.mean for each in found] == pytest.approx(np.mean(last, axis=0))
     assert [each.deviation for each in found] == pytest.approx(np.std(last, axis=0, ddof=1))
-    curve = method.curve("wer", 1, "round")
+    curve = method.curve("wer", 1, Axis.ROUNDS)
     assert [place for place, _ in curve] == [1, 2]
     assert sorted(curve[1][1].values) == [0.4, 0.5, 0.9]
 
@@ -115,22 +115,23 @@ def test_a_part_speaks_for_its_deepest_trained_exit(tmp_path):
     assert means(method) == [0.31, 0.32, 0.33]
     # In round 2 the third part is over: it counts as it ended, in rates and in bytes.
     (repetition,) = method.repetitions
-    assert [each.round for each in repetition.points] == [1, 2, 3]
-    assert repetition.points[1].wer == (0.31, 0.52, 0.33)
-    assert [each.sent for each in repetition.points] == [3 * 380, 5 * 380, 6 * 380]
+    assert [evaluation.round for evaluation in repetition.evaluations] == [1, 2, 3]
+    assert repetition.evaluations[1].rates["wer"] == (0.31, 0.52, 0.33)
+    sent = [evaluation.bytes for evaluation in repetition.evaluations]
+    assert sent == [3 * 380, 5 * 380, 6 * 380]
     # Two clients of the third part trained exit 1, but of a model that is not taken there.
-    assert [each.mean for each in method.trainers()] == [2, 2, 1]
+    assert [trainers.mean for trainers in method.trainers_per_exit()] == [2, 2, 1]
 
 
 def test_parts_that_end_at_the_same_exit_are_averaged(tmp_path):
     for part, (depth, rate) in enumerate([(1, 0.2), (1, 0.4), (3, 0.6)]):
         rates = [(rate, 0.1, rate)]
         path = write_run(tmp_path / str(part), rates, {"pi": depth}, "local", part)
-        assert not Run.read(path).federates
+        assert not Run.read(path).is_federated
     (method,) = methods_of(tmp_path).values()
     assert means(method) == [pytest.approx(0.3), None, 0.6]
-    assert method.sent() is None and method.curve("wer", 1, "sent") == []
-    assert method.curve("wer", 1, "round")
+    assert method.bytes() is None and method.curve("wer", 1, Axis.BYTES) == []
+    assert method.curve("wer", 1, Axis.ROUNDS)
 
 
 def test_a_single_part_does_not_speak_for_all_exits(tmp_path):
@@ -151,10 +152,10 @@ def test_a_seed_that_lacks_a_part_is_marked_and_not_in_the_costs(tmp_path):
     separate = found["separate"]
     assert separate.unfinished and not found["hetero"].unfinished
     assert means(separate) == [pytest.approx(0.15), 0.4]
-    assert separate.sent().values == (4 * 380,) and separate.updates().values == (8,)
-    for over in ("sent", "computed"):
-        assert [len(each.values) for _, each in separate.curve("wer", 1, over)] == [1, 1]
-    assert [len(each.values) for _, each in separate.curve("wer", 1, "round")] == [2, 2]
+    assert separate.bytes().values == (4 * 380,) and separate.client_updates().values == (8,)
+    for axis in (Axis.BYTES, Axis.COMPUTE):
+        assert [len(each.values) for _, each in separate.curve("wer", 1, axis)] == [1, 1]
+    assert [len(each.values) for _, each in separate.curve("wer", 1, Axis.ROUNDS)] == [2, 2]
     text = write_comparison(find_runs([tmp_path]), tmp_path / "out").read_text()
     assert "separate *" in [row[0] for row in Cells(text).rows] and "lacks a part" in text
 
@@ -163,7 +164,7 @@ def test_exits_that_nobody_trained_stay_blank(tmp_path):
     write_run(tmp_path / "smallest", [(0.4, 0.9, 0.9)], {"pi": 1, "clock": 1})
     (method,) = methods_of(tmp_path).values()
     assert means(method) == [0.4, None, None]
-    assert [found and found.mean for found in method.trainers()] == [2, None, None]
+    assert [found and found.mean for found in method.trainers_per_exit()] == [2, None, None]
 
 
 def test_the_same_part_twice_is_refused_by_name(tmp_path):
@@ -181,22 +182,22 @@ def test_a_round_costs_three_passes_over_each_clients_audio(tmp_path):
     run = Run.read(path)
     costs = multiply_adds(preset("tiny"))
     one = 3 * 5 * 6.0 * (costs[2] + 2 * costs[0])  # 6 s of audio each, see one_round
-    assert run.computed == pytest.approx([one, 2 * one])
-    assert (run.updates, run.heard) == (6, 2 * 5 * 18.0)
+    assert run.cumulative_multiply_adds == pytest.approx([one, 2 * one])
+    assert (run.client_updates, run.trained_seconds) == (6, 2 * 5 * 18.0)
     small_config(layer_type="conformer").save_pretrained(path / "model")  # what was really trained
-    smaller = Run.read(path).computed
+    smaller = Run.read(path).cumulative_multiply_adds
     assert smaller is not None and smaller[0] < one / 2
 
 
 def test_a_strategy_of_other_models_costs_what_its_rounds_say(tmp_path):
     named = {"strategy": "simulation.heterofl:HeteroFL"}
     path = write_run(tmp_path / "run", [(1, 1, 1)] * 2, {"pi": 3, "clock": 1}, **named)
-    assert Run.read(path).computed is None  # written down by an earlier version
+    assert Run.read(path).cumulative_multiply_adds is None  # written down by an earlier version
     records = [json.loads(line) for line in (path / "metrics.jsonl").open()]
     records[-1]["multiply-adds"] = [7.0, 8.0, 9.0]  # resumed with this one
     (path / "metrics.jsonl").write_text("".join(json.dumps(each) + "\n" for each in records))
     one = 3 * Settings().local_epochs * 6.0 * (9.0 + 7.0)
-    assert Run.read(path).computed == pytest.approx([one, 2 * one])
+    assert Run.read(path).cumulative_multiply_adds == pytest.approx([one, 2 * one])
 
 
 def test_a_run_that_is_no_method_is_called_by_its_folder(tmp_path):
@@ -234,8 +235,8 @@ def test_who_did_what_may_be_unknown(tmp_path):
     record = json.loads((path / "metrics.jsonl").read_text()) | {"nodes": {}}
     (path / "metrics.jsonl").write_text(json.dumps(record) + "\n")
     (method,) = methods_of(path).values()
-    assert method.computed() is None and method.heard() is None
-    assert method.curve("wer", 1, "computed") == []
+    assert method.multiply_adds() is None and method.trained_seconds() is None
+    assert method.curve("wer", 1, Axis.COMPUTE) == []
 
 
 @pytest.fixture
@@ -324,7 +325,7 @@ def test_the_page_says_that_naive_averaging_would_send_whole_models(tmp_path):
     write_run(tmp_path / "naive", [(0.5, 0.4, 0.3)], coverage="cohort")
     page = write_comparison(find_runs([tmp_path]), tmp_path / "out")
     assert said in " ".join(page.read_text().split())
-    assert {m.sent().mean for m in methods_of(tmp_path).values()} == {380}  # as it was sent
+    assert {m.bytes().mean for m in methods_of(tmp_path).values()} == {380}  # as it was sent
 
 
 def test_different_data_and_model_sizes_side_by_side(tmp_path):
