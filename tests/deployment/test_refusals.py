@@ -27,6 +27,8 @@ NAMES = [
     "liar",
 ]
 
+pytestmark = pytest.mark.programs
+
 
 def doctor(deployment: Deployment, *arguments: str, **environment: str) -> str:
     """Return what ``ef-asr doctor`` says about the way to the SuperLink."""
