@@ -44,6 +44,7 @@ def of_node(context: Context, config, tokenizer):
     return context, settings, str(describe_model(config, tokenizer)[MODEL_CONFIG])
 
 
+@pytest.mark.programs
 def test_a_device_takes_the_deepest_exit_that_fits_and_remembers_it(tokenizer, caplog):
     config = small_config(**TALL)
     *_, model_config = of_node(node(), config, tokenizer)
