@@ -1,6 +1,7 @@
 """Shared fixtures: a very small model, its tokenizer, a folder of real audio files."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,9 @@ import torch
 
 from efmodel import EarlyExitConfig, EarlyExitForCTC
 from efmodel.speech import vocabulary
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores
+    torch.set_num_threads(1)
 
 
 def small_config(**changes) -> EarlyExitConfig:

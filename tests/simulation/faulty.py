@@ -12,7 +12,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-SLEEP = 75  # seconds, more than the round's timeout; a simulation waits for its last client
+SLEEP = 95  # seconds, more than the round's timeout; a simulation waits for its last client
 NODES = 9
 FAULTS = {3: "raises", 4: "nan", 5: "shape", 6: "sleeps", 7: "killed"}
 

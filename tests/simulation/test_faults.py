@@ -22,7 +22,7 @@ from tests.simulation.faulty import FAULTS, NODES, SLEEP
 def test_a_round_goes_on_without_those_that_fail(tmp_path):
     """In round 1 a client raises, one sends nan, one a wrong shape, one sleeps, one is killed."""
     keys = {
-        "rounds": 2, "fraction-train": 1.0, "round-timeout": 40.0, "output": str(tmp_path / "run"),
+        "rounds": 2, "fraction-train": 1.0, "round-timeout": 60.0, "output": str(tmp_path / "run"),
         "min-train-nodes": NODES, "min-nodes": NODES, "evaluate-every": 2,
     }  # fmt: skip
     config = " ".join(f"{key}={json.dumps(value)}" for key, value in keys.items())
