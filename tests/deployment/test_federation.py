@@ -1,6 +1,6 @@
 """Three devices of capacity 1, 2, 3 and a server: real programs, TLS, keys, a database.
 
-Run with ``pytest -m programs tests/deployment``.
+Run with ``pytest -m deployment``.
 """
 
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ KEYS = {
 BESIDE = 1_200_000
 
 
-@pytest.mark.programs
+@pytest.mark.deployment
 def test_the_model_is_what_one_process_computes_and_each_node_gets_its_prefix(tmp_path):
     speech = device_folders(tmp_path, list(CAPACITIES), utterances=12)
     with Deployment(tmp_path, list(CAPACITIES)) as deployment:

@@ -1,6 +1,6 @@
 """The gate in front of a SuperLink lets devices through and nobody else.
 
-Run with ``pytest -m programs tests/deployment``.
+Run with ``pytest -m deployment``.
 """
 
 import shutil
@@ -30,7 +30,7 @@ def gate(deployment: Deployment, port: int, folder: Path) -> subprocess.Popen[by
     return subprocess.Popen([NGINX, "-c", str(folder / "nginx.conf")])
 
 
-@pytest.mark.programs
+@pytest.mark.deployment
 @pytest.mark.skipif(NGINX is None, reason="no nginx")
 def test_devices_reach_the_fleet_api_and_nothing_else(tmp_path):
     with Deployment(tmp_path, ["one"]) as deployment:

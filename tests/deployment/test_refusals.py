@@ -27,7 +27,7 @@ NAMES = [
     "liar",
 ]
 
-pytestmark = pytest.mark.programs
+pytestmark = pytest.mark.deployment
 
 
 def doctor(deployment: Deployment, *arguments: str, **environment: str) -> str:

