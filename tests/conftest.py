@@ -1,7 +1,6 @@
 """Shared fixtures: a very small model, its tokenizer, a folder of real audio files."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,7 @@ import torch
 from efmodel import EarlyExitConfig, EarlyExitForCTC
 from efmodel.speech import vocabulary
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores
-    torch.set_num_threads(1)
+torch.set_num_threads(1)  # the tests' tensors are small: a second thread mostly waits
 
 
 def small_config(**changes) -> EarlyExitConfig:
