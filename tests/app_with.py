@@ -1,4 +1,4 @@
-"""Our Flower app with another ClientApp in it, one that misbehaves."""
+"""The Flower app with its ClientApp replaced by one that misbehaves."""
 
 import shutil
 from pathlib import Path
@@ -7,7 +7,7 @@ from simulation.superlink import app_folder
 
 
 def app_with(folder: Path, client: Path) -> Path:
-    """Make an app of ours under ``folder`` whose ClientApp is ``app`` in the file ``client``."""
+    """Copy the app under ``folder`` with ``app`` of the file ``client`` as its ClientApp."""
     source = app_folder(folder)
     for package in ("efmodel", "server_app", "client_app"):
         shutil.copytree(

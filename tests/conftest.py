@@ -11,6 +11,8 @@ import torch
 from efmodel import EarlyExitConfig, EarlyExitForCTC
 from efmodel.speech import vocabulary
 
+torch.set_num_threads(1)  # the tests' tensors are small: a second thread mostly waits
+
 
 def small_config(**changes) -> EarlyExitConfig:
     sizes = dict(
@@ -31,7 +33,7 @@ def small_config(**changes) -> EarlyExitConfig:
 
 @pytest.fixture(autouse=True)
 def disk(tmp_path, monkeypatch):
-    """What nodes keep, in a folder of the test's own."""
+    """Give each test its own cache folder; return where nodes keep their files."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "ef-asr"
 

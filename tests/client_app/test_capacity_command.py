@@ -1,5 +1,6 @@
 """``ef-asr capacity``: the table, on a saved model and where nothing fits."""
 
+import pytest
 import typer
 from typer.testing import CliRunner
 
@@ -20,6 +21,7 @@ def rows(stdout: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("\u2502").split("\u2502")] for line in lines]
 
 
+@pytest.mark.programs
 def test_the_table_of_a_saved_model(tmp_path):
     model = EarlyExitForCTC(small_config(num_hidden_layers=2, exit_layers=[1, 2]))
     model.save_pretrained(tmp_path / "model")

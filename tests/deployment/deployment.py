@@ -17,19 +17,19 @@ from server_app.keys import make_keys
 from simulation.superlink import OFFLINE, app_folder, run_id_in, stop_family
 
 PROGRAMS = Path(sys.executable).parent
-DOCKER = Path(__file__).parents[2] / "docker"  # the programs are started as they are on devices
+DOCKER = Path(__file__).parents[2] / "docker"  # its scripts start the programs, as on devices
 CONNECTION = "deployment"  # what Flower's config.toml calls this SuperLink
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a port that no program listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
 
 
 def wait_until(holds: Callable[[], bool], seconds: float, what: str) -> None:
-    """Look twice a second until it holds; fail, saying what did not happen, after so long."""
+    """Check twice a second until the condition holds; fail with ``what`` after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
@@ -37,7 +37,7 @@ def wait_until(holds: Callable[[], bool], seconds: float, what: str) -> None:
 
 
 class Program:
-    """A process with a log, in a session of its own."""
+    """A process with a log file, in its own session."""
 
     def __init__(self, command: list[str], log: Path, environment: dict[str, str]) -> None:
         self.path = log
@@ -49,21 +49,21 @@ class Program:
 
     @property
     def log(self) -> str:
-        """All that it said so far."""
+        """The log so far."""
         return self.path.read_text(encoding="utf-8", errors="replace")
 
     def says(self, words: str, seconds: float) -> None:
-        """Wait until its log has the words."""
+        """Wait until the log holds the words."""
         wait_until(lambda: words in self.log, seconds, f"{words!r} in\n{self.log[-3000:]}")
 
     def kill(self) -> None:
-        """End it and all it started with SIGKILL, as a loss of power would."""
+        """Kill it and all it started with SIGKILL, as a power cut would."""
         stop_family(self.process, patience=0)
 
     def stop(self) -> None:
-        """Ask it to end, with all it started."""
+        """Stop it and all it started with SIGTERM."""
         stop_family(self.process)
-        # With a clock that is off, a superexec does not see that its SuperNode has ended.
+        # With a wrong clock, a superexec does not notice that its SuperNode has ended.
         orphan = f"--parent-pid {self.process.pid}"
         for process in psutil.process_iter(["cmdline"]):
             if " ".join(process.info["cmdline"] or []).endswith(orphan):
@@ -71,14 +71,14 @@ class Program:
 
 
 class Deployment:
-    """A SuperLink and its SuperNodes; on leaving, all of them are stopped.
+    """A SuperLink and its SuperNodes; all are stopped at the end of the ``with`` block.
 
     Parameters
     ----------
     folder : Path
-        Where keys, logs, databases, caches and the run are.
+        Folder for keys, logs, databases, caches and the run.
     names : list of str
-        Devices that get a key pair.
+        The devices to make key pairs for.
     """
 
     def __init__(self, folder: Path, names: list[str]) -> None:
@@ -97,8 +97,9 @@ class Deployment:
 
     def __enter__(self) -> "Deployment":
         self.superlink = self.start_superlink()
-        own = {"KEYS": str(self.keys), "SUPERLINK": f"127.0.0.1:{self.port}"}
-        self.superexec = self.start([str(DOCKER / "superexec.sh")], "superexec", self.home, **own)
+        variables = {"KEYS": str(self.keys), "SUPERLINK": f"127.0.0.1:{self.port}"}
+        command = [str(DOCKER / "superexec.sh")]
+        self.superexec = self.start(command, "superexec", self.home, **variables)
         return self
 
     def __exit__(
@@ -111,13 +112,13 @@ class Deployment:
             program.stop()
 
     def environment(self, home: Path, **changes: str) -> dict[str, str]:
-        """Return a program's environment: its own state and cache, one thread, no network."""
+        """Return a program's environment: state and cache in ``home``, one thread, no network."""
         path = os.pathsep.join([str(PROGRAMS), os.environ.get("PATH", "")])
-        own = {"FLWR_HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "PATH": path}
-        return {**os.environ, **OFFLINE, "OMP_NUM_THREADS": "1", **own, **changes}
+        folders = {"FLWR_HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "PATH": path}
+        return {**os.environ, **OFFLINE, "OMP_NUM_THREADS": "1", **folders, **changes}
 
     def start(self, command: list[str], name: str, home: Path, **changes: str) -> Program:
-        """Start a program; what it says goes to ``name``.log."""
+        """Start a program whose output goes to ``name``.log."""
         log = self.folder / f"{name}.log"
         program = Program(command, log, self.environment(home, **changes))
         self.programs.append(program)
@@ -125,11 +126,12 @@ class Deployment:
 
     def start_superlink(self) -> Program:
         """Start the SuperLink, and wait until it answers."""
-        own = {"KEYS": str(self.keys), "STATE": str(self.folder)}
-        where = {"HOST": "127.0.0.1", "PORT": str(self.port)}
-        superlink = self.start(
-            [str(DOCKER / "superlink.sh")], "superlink", self.home, **own, **where
-        )
+        variables = {
+            "KEYS": str(self.keys), "STATE": str(self.folder), "HOST": "127.0.0.1",
+            "PORT": str(self.port),
+        }  # fmt: skip
+        command = [str(DOCKER / "superlink.sh")]
+        superlink = self.start(command, "superlink", self.home, **variables)
         wait_until(self._answers, 120, f"an answer of the SuperLink\n{superlink.log}")
         return superlink
 
@@ -148,11 +150,11 @@ class Deployment:
         return done.stdout + done.stderr
 
     def register(self, name: str) -> int:
-        """Let a device take part; return the id that it has from now on."""
-        said = self.flwr(
+        """Register a device and return its node id."""
+        output = self.flwr(
             "supernode", "register", str(self.keys / f"{name}.pub"), "--format", "json"
         )
-        return int(json.loads(said[said.index("{") :])["node-id"])
+        return int(json.loads(output[output.index("{") :])["node-id"])
 
     def start_node(
         self, name: str, config: str, data: Path | None = None, port: int | None = None,
@@ -161,15 +163,16 @@ class Deployment:
         """Start a SuperNode as devices do; ``keys`` holds its key and the certificate to trust."""
         home = self.folder / f"node-{name}"
         home.mkdir(parents=True, exist_ok=True)
-        own = {
+        variables = {
             "NAME": name, "KEYS": str(keys or self.keys), "DATA": str(data or home),
             "NODE_CONFIG": config, "SUPERLINK": f"127.0.0.1:{port or self.port}",
             "PORT": str(free_port()),
         }  # fmt: skip
-        return self.start([str(DOCKER / "supernode.sh")], f"node-{name}", home, **own, **changes)
+        command = [str(DOCKER / "supernode.sh")]
+        return self.start(command, f"node-{name}", home, **variables, **changes)
 
     def start_bare_node(self, name: str, *options: str) -> Program:
-        """Start a SuperNode as nobody should."""
+        """Start a SuperNode with other options than ``supernode.sh`` gives."""
         home = self.folder / f"node-{name}"
         home.mkdir()
         command = ["flower-supernode", "--superlink", f"127.0.0.1:{self.port}"]
@@ -177,26 +180,26 @@ class Deployment:
         return self.start(command, f"node-{name}", home)
 
     def run(self, app: Path | None = None, **keys: str | float) -> str:
-        """Start a run, whose keys are written with ``_`` for ``-``; return its id."""
+        """Start a run and return its id; keys of the run config are written with ``_``."""
         config = {
             "output": str(self.run_folder),
             **{k.replace("_", "-"): v for k, v in keys.items()},
         }
-        said = self.flwr(
+        output = self.flwr(
             "run", str(app or app_folder(self.folder)), CONNECTION,
             "--run-config", " ".join(f"{key}={json.dumps(value)}" for key, value in config.items()),
         )  # fmt: skip
-        run_id = run_id_in(said)
-        assert run_id, said
+        run_id = run_id_in(output)
+        assert run_id, output
         return run_id
 
     def status(self, run_id: str) -> str:
         """Return the run's status, such as ``finished:completed``."""
-        said = self.flwr("ls", "--run-id", run_id, "--format", "json")
-        return str(json.loads(said[said.index("{") :])["runs"][0]["status"])
+        output = self.flwr("ls", "--run-id", run_id, "--format", "json")
+        return str(json.loads(output[output.index("{") :])["runs"][0]["status"])
 
     def rounds(self) -> list[dict]:
-        """Return the rounds that were written down so far."""
+        """Return the rounds in ``metrics.jsonl`` so far."""
         metrics = self.run_folder / "metrics.jsonl"
         lines = metrics.read_text().splitlines() if metrics.exists() else []
         return [json.loads(line) for line in lines]

@@ -1,4 +1,4 @@
-"""A ClientApp for fault tests: the real one, on devices that misbehave as their config says."""
+"""A ClientApp for fault tests: the real one, on devices that misbehave as configured."""
 
 import re
 import time
@@ -13,7 +13,7 @@ app = ClientApp()
 
 @app.query()
 def query(message: Message, context: Context) -> Message:
-    """Answer; a liar (``claims=3``) says it can train more than it can."""
+    """Answer; a liar (``claims=3``) claims a larger capacity than it has."""
     reply = client_app.app(message, context)
     if "claims" in context.node_config:
         reply.content["config"]["capacity"] = context.node_config["claims"]
@@ -22,7 +22,7 @@ def query(message: Message, context: Context) -> Message:
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Train; a liar returns less, a slow device (``slow=150``) takes so many seconds more."""
+    """Train; a liar returns less, a slow device (``slow=150``) takes 150 seconds longer."""
     time.sleep(float(context.node_config.get("slow", 0)))
     if "claims" not in context.node_config:
         return client_app.app(message, context)

@@ -1,4 +1,4 @@
-"""A relay between a SuperNode and the SuperLink: it counts, delays, stalls, and can be cut."""
+"""A relay between a SuperNode and the SuperLink that counts, delays, loses and blocks bytes."""
 
 import random
 import socket
@@ -8,34 +8,34 @@ from contextlib import suppress
 from queue import Queue
 
 CHUNK = 16_384  # bytes forwarded at a time
-IN_FLIGHT = 1000  # chunks under way at most
-RETRANSMISSION = 1.0  # seconds that a lost packet holds up all that comes behind it
+IN_FLIGHT = 1000  # most chunks that are under way
+RETRANSMISSION = 1.0  # seconds by which a lost packet delays itself and all that follow it
 
 
 class Relay:
-    """Listens on a port of its own and passes every connection on to ``target``, as it is.
+    """Listens on a free port and forwards every connection to ``target`` unchanged.
 
     Parameters
     ----------
     target : int
         The SuperLink's port on this machine.
     delay : float
-        Seconds that each chunk is under way.
+        Seconds until a chunk arrives.
     loss : float
-        Share of chunks that are lost once and sent again, ``RETRANSMISSION`` later.
+        Share of chunks that are lost once and sent again ``RETRANSMISSION`` seconds later.
     """
 
     def __init__(self, target: int, delay: float = 0.0, loss: float = 0.0) -> None:
         self.target, self.delay, self.loss = target, delay, loss
         self.down = self.up = 0  # bytes so far
-        self.cut = threading.Event()  # while set nothing passes, as with a cable pulled
+        self.cut = threading.Event()  # while it is set, nothing passes: the cable is pulled
         self._chance = random.Random(0)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """Take no more connections; those there end with their programs."""
+        """Accept no more connections; open ones end with their programs."""
         self._listener.close()
 
     def _accept(self) -> None:

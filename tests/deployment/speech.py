@@ -1,4 +1,4 @@
-"""Speech for devices: real digits where the checkout has them beside it, else the sample."""
+"""Speech for devices: real digits from the shared folder if there is one, else the sample."""
 
 import io
 import json
@@ -20,9 +20,9 @@ def device_folders(folder: Path, devices: list[str], utterances: int) -> dict[st
     for device, speaker in zip(devices, sorted(set(speakers)), strict=False):
         folders[device] = folder / f"speech-{device}"
         folders[device].mkdir()
-        own = [index for index, who in enumerate(speakers) if who == speaker][:utterances]
+        rows = [index for index, name in enumerate(speakers) if name == speaker][:utterances]
         with (folders[device] / "metadata.jsonl").open("w") as metadata:
-            for number, row in enumerate(dataset.train.select(own)):
+            for number, row in enumerate(dataset.train.select(rows)):
                 name = f"{number}.flac"
                 _copy(row["audio"], folders[device] / name)
                 line = {"file_name": name, "text": row["text"], "speaker": speaker}

@@ -1,6 +1,6 @@
-"""What may happen to devices and servers in weeks: at most one client's round is lost by each.
+"""Faults of devices and servers: each costs at most one client's part in one round.
 
-Real programs: minutes each, hence slow (`pytest -m slow tests/deployment`).
+Each test runs real programs for minutes (``pytest -m slow tests/deployment``).
 """
 
 import os
@@ -53,12 +53,12 @@ def federation(tmp_path):
 
 
 def lost(rounds: list[dict]) -> list[tuple[int, str]]:
-    """Return which client's part in which round is missing."""
+    """Return (round, client) for each reply that is missing."""
     return [(record["round"], name) for record in rounds for name in record["failures"]]
 
 
 def report(what: str, rounds: list[dict]) -> None:
-    """Print what the README's table says (`pytest -s`)."""
+    """Print a line for the documentation's table of faults (``pytest -s``)."""
     seconds = [round(record["train-seconds"]) for record in rounds]
     print(f"\n{what}: rounds took {seconds} s, lost {lost(rounds)}")
 
@@ -78,7 +78,7 @@ def test_a_node_is_killed_in_a_round_and_comes_back(federation):
     federation.nodes["hall"].says(TRAINING, 120)
     federation.nodes["hall"].kill()
 
-    def is_back() -> bool:  # as a service that is restarted whenever it ends
+    def is_back() -> bool:  # restart it whenever it ends, as a service does
         if federation.nodes["hall"].process.poll() is not None:
             federation.start("hall")
             time.sleep(10)
@@ -93,7 +93,7 @@ def test_a_node_is_killed_in_a_round_and_comes_back(federation):
 
 
 def test_a_node_asked_to_stop_in_a_round_ends_at_once_with_all_it_started(federation, tmp_path):
-    """What systemd and Docker do: SIGTERM to the SuperNode, SIGKILL a minute later."""
+    """As systemd and Docker do: SIGTERM to the SuperNode, SIGKILL a minute later."""
     for name in DEVICES:
         federation.start(name, extra="slow=40" if name == "hall" else "")
     app = app_with(tmp_path, Path(misbehaving.__file__))
@@ -143,7 +143,7 @@ def test_the_superlink_is_killed_and_comes_back_and_the_run_goes_on(federation):
     wait_until(lambda: len(federation.deployment.rounds()) == 1, 200, "round 1")
     federation.nodes["hall"].says(TRAINING, 60)
     federation.deployment.superlink.kill()
-    time.sleep(2)  # as the unit's RestartSec; Flower gives a run up that it cannot hear for 60 s
+    time.sleep(2)  # the unit's RestartSec; Flower gives a run up after 60 s without a sign of it
     federation.deployment.superlink = federation.deployment.start_superlink()
     rounds = finished(
         federation, run_id, "the SuperLink killed in round 2, started again after 2 s"

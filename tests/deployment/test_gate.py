@@ -1,4 +1,7 @@
-"""The gate in front of a SuperLink: devices come through, nobody else does."""
+"""The gate in front of a SuperLink lets devices through and nobody else.
+
+Run with ``pytest -m deployment``.
+"""
 
 import shutil
 import subprocess
@@ -10,11 +13,11 @@ import pytest
 from tests.deployment.deployment import DOCKER, Deployment, free_port, wait_until
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-FOLDERS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")  # where it may write; all by default
+FOLDERS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")  # nginx's temporary folders
 
 
 def gate(deployment: Deployment, port: int, folder: Path) -> subprocess.Popen[bytes]:
-    """Start nginx with docker/gate.conf, its names and paths replaced by the ones here."""
+    """Start nginx with docker/gate.conf, with this test's ports and paths."""
     server = (DOCKER / "gate.conf").read_text()
     server = server.replace("listen 8000", f"listen 127.0.0.1:{port}")
     server = server.replace("superlink:8000", f"127.0.0.1:{deployment.port}")
@@ -27,6 +30,7 @@ def gate(deployment: Deployment, port: int, folder: Path) -> subprocess.Popen[by
     return subprocess.Popen([NGINX, "-c", str(folder / "nginx.conf")])
 
 
+@pytest.mark.deployment
 @pytest.mark.skipif(NGINX is None, reason="no nginx")
 def test_devices_reach_the_fleet_api_and_nothing_else(tmp_path):
     with Deployment(tmp_path, ["one"]) as deployment:

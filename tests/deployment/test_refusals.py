@@ -28,6 +28,8 @@ NAMES = [
     "liar",
 ]
 
+pytestmark = pytest.mark.deployment
+
 
 def doctor(deployment: Deployment, *arguments: str, **environment: str) -> str:
     """Return what ``ef-asr doctor`` says about the way to the SuperLink."""

@@ -1,6 +1,6 @@
-"""The dependencies on a Raspberry Pi's processor: they resolve, and a training step runs (qemu).
+"""The dependencies resolve for a Raspberry Pi's processor, and a training step runs under qemu.
 
-Slow: `pytest -m slow tests/docker` fetches an arm64 Python from Debian and 5 GB of wheels.
+``pytest -m slow tests/docker`` downloads an arm64 Python from Debian and 5 GB of wheels.
 """
 
 import json
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 UV = Path(sys.executable).parent / "uv"
 PLATFORM = ["--python-platform", "aarch64-manylinux_2_28", "--only-binary", ":all:"]
-# What a Python of another architecture needs, by Debian's names.
+# Debian's packages that a Python of another architecture needs.
 PACKAGES = ["python3.11", "libpython3.11", "libstdc++6", "libgomp1"]
 STEP = """
 import json, platform
@@ -43,16 +43,16 @@ print(json.dumps([platform.machine(), losses]))
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
 @pytest.mark.parametrize("overrides", [[], ["--overrides", str(ROOT / "docker/without-torch.txt")]])
 def test_every_dependency_has_a_wheel_for_aarch64(tmp_path, python, overrides):
-    found = tmp_path / "found.txt"
+    resolution = tmp_path / "resolved.txt"
     command = [UV, "pip", "compile", "--no-python-downloads", *PLATFORM]
     command += ["--python-version", python, *overrides]
     done = subprocess.run(
-        [*command, ROOT / "pyproject.toml", "-o", found], capture_output=True, text=True
+        [*command, ROOT / "pyproject.toml", "-o", resolution], capture_output=True, text=True
     )
     if done.returncode and "dns error" in done.stderr:
         pytest.skip("no package registry")
     assert done.returncode == 0, done.stderr
-    resolved = {line.split("==")[0] for line in found.read_text().splitlines() if "==" in line}
+    resolved = {line.split("==")[0] for line in resolution.read_text().splitlines() if "==" in line}
     assert {"flwr", "transformers", "soundfile", "ray"} <= resolved
     assert ("torch" in resolved) == (not overrides)
 
@@ -84,23 +84,23 @@ def step(command: list[object], **environment: str) -> tuple[str, list[float]]:
 
 def arm64(folder: Path) -> tuple[Path, Path]:
     """Unpack qemu-user and an arm64 root with Python; return both. Nothing is installed."""
-    own, other = folder / "own", folder / "other"
-    for apt in (own, other):
+    native, foreign = folder / "native", folder / "foreign"
+    for apt in (native, foreign):
         (apt / "lists/partial").mkdir(parents=True)
         (apt / "cache/archives/partial").mkdir(parents=True)
-    fetch(own, ["qemu-user-static"])
-    fetch(other, PACKAGES, "APT::Architecture=arm64", "APT::Architectures=arm64")
-    for apt in (own, other):
+    fetch(native, ["qemu-user-static"])
+    fetch(foreign, PACKAGES, "APT::Architecture=arm64", "APT::Architectures=arm64")
+    for apt in (native, foreign):
         for package in apt.glob("cache/archives/*.deb"):
             subprocess.run(["dpkg", "-x", package, apt / "root"], check=True)
-    return own / "root/usr/bin/qemu-aarch64-static", other / "root"
+    return native / "root/usr/bin/qemu-aarch64-static", foreign / "root"
 
 
 def fetch(apt: Path, packages: list[str], *options: str) -> None:
-    """Download packages and what they need, with lists and state of their own."""
+    """Download packages and their dependencies; package lists and state stay in ``apt``."""
     state = [f"Dir::State::Lists={apt}/lists", "Dir::State::status=/dev/null"]
     state += [f"Dir::Cache={apt}/cache", "Debug::NoLocking=1", "APT::Sandbox::User=root"]
-    command = ["apt-get", *(word for each in [*state, *options] for word in ("-o", each))]
+    command = ["apt-get", *(word for option in [*state, *options] for word in ("-o", option))]
     if subprocess.run([*command, "update"], capture_output=True, check=False).returncode:
         pytest.skip("Debian's packages are out of reach")
     download = ["install", "--download-only", "--no-install-recommends", "-y", *packages]

@@ -1,6 +1,6 @@
-"""What can be said of docker/ without an engine: files, flags, names and versions fit together.
+"""Files, flags, names and versions in docker/ agree; no Docker engine is needed.
 
-That the scripts start what they should is seen in tests/deployment, which starts all by them.
+tests/deployment starts all its programs with the scripts of this folder.
 """
 
 import os
@@ -22,17 +22,18 @@ SERVICES = [(file, name) for file, content in COMPOSE.items() for name in conten
 
 
 def service(file: str, name: str) -> dict:
-    """Return a service as compose sees it, with what it extends."""
-    own = COMPOSE[file]["services"][name]
-    if "extends" not in own:
-        return own
-    base = service(own["extends"]["file"], own["extends"]["service"])
-    environment = {**base.get("environment", {}), **own.get("environment", {})}
+    """Return a service merged with the one that it extends, as compose does."""
+    this = COMPOSE[file]["services"][name]
+    if "extends" not in this:
+        return this
+    base = service(this["extends"]["file"], this["extends"]["service"])
+    environment = {**base.get("environment", {}), **this.get("environment", {})}
     by_target = {volume.split(":")[-1 if volume.count(":") == 1 else -2]: volume
-                 for volume in [*base.get("volumes", []), *own.get("volumes", [])]}  # fmt: skip
-    return {**base, **own, "environment": environment, "volumes": list(by_target.values())}
+                 for volume in [*base.get("volumes", []), *this.get("volumes", [])]}  # fmt: skip
+    return {**base, **this, "environment": environment, "volumes": list(by_target.values())}
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_every_flag_is_one_that_the_program_has(script):
     command = script.read_text().split("\nexec ")[1].replace("\\\n", " ").split()
@@ -70,50 +71,50 @@ def test_every_file_that_an_image_takes_is_there_and_not_ignored():
 
 
 def test_the_image_is_of_a_python_that_the_project_takes_and_not_root_s():
-    found = re.search(r"python:(\d+\.\d+)-", DOCKERFILE)[1]
+    version = re.search(r"python:(\d+\.\d+)-", DOCKERFILE)[1]
     low, high = re.search(r'requires-python = ">=([\d.]+),<([\d.]+)"',
                           (ROOT / "pyproject.toml").read_text()).groups()  # fmt: skip
-    parts = [tuple(map(int, version.split("."))) for version in (low, found, high)]
+    parts = [tuple(map(int, text.split("."))) for text in (low, version, high)]
     assert parts[0] <= parts[1] < parts[2]
     assert re.search(r"^USER ef-asr$", DOCKERFILE, re.MULTILINE)
     assert (
         COMPOSE["compose.node.yml"]["services"]["supernode"]["build"]["args"]["BASE"]
-        == f"${{BASE:-python:{found}-slim-bookworm}}"
+        == f"${{BASE:-python:{version}-slim-bookworm}}"
     )
 
 
 @pytest.mark.parametrize(("file", "name"), SERVICES)
 def test_a_service_has_all_that_its_script_reads(file, name):
-    found = service(file, name)
+    merged = service(file, name)
     if name == "gate":
         return
     image_has = set(re.findall(r"\b([A-Z_]+)=", DOCKERFILE))
-    target = found["build"]["target"]
-    script = found.get(
+    target = merged["build"]["target"]
+    script = merged.get(
         "command", re.findall(r'CMD \["(\w+\.sh)"\]', DOCKERFILE)[target != "superlink"]
     )
     script = script if isinstance(script, str) else script[0]
     read = set(re.findall(r"\$([A-Z_]+)", (DOCKER / script).read_text()))
-    assert read <= image_has | found.get("environment", {}).keys(), name
+    assert read <= image_has | merged.get("environment", {}).keys(), name
     targets = [
-        re.search(r"(?<!\$\{KEYS):(/[\w/-]+)(:ro)?$", volume)[1] for volume in found["volumes"]
+        re.search(r"(?<!\$\{KEYS):(/[\w/-]+)(:ro)?$", volume)[1] for volume in merged["volumes"]
     ]
     assert {"/keys", "/state"} <= set(targets)
 
 
 @pytest.mark.parametrize(("file", "name"), SERVICES)
 def test_a_service_restarts_logs_within_bounds_and_its_volumes_are_declared(file, name):
-    found = service(file, name)
-    assert found["restart"] == "unless-stopped" and found["logging"]["options"]["max-size"]
+    merged = service(file, name)
+    assert merged["restart"] == "unless-stopped" and merged["logging"]["options"]["max-size"]
     if name != "gate":
-        assert found["read_only"] and found["cap_drop"] == ["ALL"]
+        assert merged["read_only"] and merged["cap_drop"] == ["ALL"]
     declared = COMPOSE[file].get("volumes", {})
-    named = [volume.split(":")[0] for volume in found["volumes"] if re.match(r"^[a-z]", volume)]
+    named = [volume.split(":")[0] for volume in merged["volumes"] if re.match(r"^[a-z]", volume)]
     assert set(named) <= set(declared), name
 
 
 def test_compose_reads_the_files():
-    """With compose itself, where it is (it needs no engine to read)."""
+    """Docker Compose reads them without an engine."""
     command = ["docker", "compose", "version"]
     if not shutil.which("docker") or subprocess.run(command, capture_output=True).returncode:
         pytest.skip("no docker compose")

@@ -213,6 +213,7 @@ federate(Path(sys.argv[1]), "partial-fedadam", int(sys.argv[2]), resume=sys.argv
 """
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_kill_9_at_any_moment_leaves_a_run_that_resumes(tmp_path, kills):
     """Killed again and again at random moments, it ends as if nothing had happened."""

@@ -1,33 +1,50 @@
-"""The ``ef-asr`` command as a user runs it, and every process that it started."""
+"""Run ``ef-asr``: in this process for refusals, as a program for runs; list what a run started."""
 
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
+import typer
+from click.testing import Result
+from typer.testing import CliRunner
 
 EF_ASR = str(Path(sys.executable).parent / "ef-asr")
-MARK = "EF_ASR_TEST"  # in the environment, which Flower and Ray hand on to all they start
+MARK = "EF_ASR_TEST"  # an environment variable: Flower and Ray pass it on to all they start
 
 
-def environment(cwd: Path) -> dict[str, str]:
-    """Return an environment by which ``processes`` knows what was started in ``cwd``."""
-    return {**os.environ, MARK: str(cwd)}
+def invoke(command: Callable[..., None], *arguments: object) -> Result:
+    """Call one command's function in this process, with arguments as on the command line."""
+    app = typer.Typer()
+    app.command()(command)
+    before = signal.getsignal(signal.SIGTERM)  # simulate and sweep set their own handler
+    try:
+        return CliRunner().invoke(app, list(map(str, arguments)))
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
-def ef_asr(*arguments: str, cwd: Path, timeout: float = 600) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
+def environment(folder: Path) -> dict[str, str]:
+    """Return an environment with a cache in ``folder`` and the mark that ``processes`` finds."""
+    return {**os.environ, MARK: str(folder), "XDG_CACHE_HOME": str(folder / "cache")}
+
+
+def ef_asr(
+    *arguments: str, cwd: Path, timeout: float = 600, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command as a program and wait for its end."""
     return subprocess.run(
-        [EF_ASR, *arguments], cwd=cwd, env=environment(cwd), capture_output=True, text=True,
-        timeout=timeout,
+        [EF_ASR, *arguments], cwd=cwd, env={**environment(cwd), **variables}, capture_output=True,
+        text=True, timeout=timeout,
     )  # fmt: skip
 
 
 def start(*arguments: str, cwd: Path, **variables: str) -> "subprocess.Popen[str]":
-    """Start the command as a terminal does: tests in a shell's background inherit no Ctrl-C."""
+    """Start the command with Ctrl-C enabled, which a shell disables for background jobs."""
     return subprocess.Popen(
         [EF_ASR, *arguments],
         cwd=cwd,
@@ -39,11 +56,11 @@ def start(*arguments: str, cwd: Path, **variables: str) -> "subprocess.Popen[str
     )
 
 
-def processes(cwd: Path) -> list[psutil.Process]:
-    """Return what runs of what was started in ``cwd``, whoever its parent is by now."""
-    found = []
+def processes(folder: Path) -> list[psutil.Process]:
+    """Return the running processes that were started in ``folder``, whoever their parent is now."""
+    running = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if process.environ().get(MARK) == str(cwd):
-                found.append(process)
-    return found
+            if process.environ().get(MARK) == str(folder):
+                running.append(process)
+    return running

@@ -1,6 +1,6 @@
-"""A ClientApp that does arithmetic, and in round 1 misbehaves: test_faults.py puts it in an app.
+"""A ClientApp for test_faults.py: it does arithmetic instead of training, and fails in round 1.
 
-Partition k has capacity 1 + k % 3, says it has k + 1 examples and moves every tensor by k / 100.
+Partition k has capacity 1 + k % 3, reports k + 1 examples and moves every tensor by k / 100.
 """
 
 import os
@@ -12,7 +12,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-SLEEP = 95  # seconds; a simulation ends only when its last client does
+SLEEP = 95  # seconds, more than the round's timeout; a simulation waits for its last client
 NODES = 9
 FAULTS = {3: "raises", 4: "nan", 5: "shape", 6: "sleeps", 7: "killed"}
 
@@ -40,7 +40,7 @@ def train(message: Message, context: Context) -> Message:
     if fault == "sleeps":
         time.sleep(SLEEP)
     if fault == "killed":
-        # Ray's dead actor fails whoever comes after: not before all others are at work.
+        # Ray's dead actor fails every client it gets later: wait until all others have begun.
         while len(list(begun.iterdir())) < NODES:
             time.sleep(0.1)
         os.kill(os.getpid(), signal.SIGKILL)

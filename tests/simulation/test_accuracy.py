@@ -1,4 +1,4 @@
-"""The default run really learns (minutes each: ``pytest -m slow``)."""
+"""The default run reaches the error rates that the README states (``pytest -m slow``)."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def error_rates(*arguments: str, cwd: Path) -> list[float]:
-    """The word error rate at each exit after the last round, on speech nobody trained on."""
+    """Return the word error rate at each exit after the last round, on held-out speakers."""
     done = ef_asr("simulate", *arguments, cwd=cwd, timeout=1500)
     assert done.returncode == 0, done.stderr
     rates = read_metrics(Path(done.stdout.splitlines()[-1]) / "metrics.jsonl")[-1]["wer"]

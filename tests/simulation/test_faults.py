@@ -1,10 +1,11 @@
-"""Faults injected into a real run: real processes, Ray, and the real ``flwr run``."""
+"""Faults in a real run: real processes, Ray and ``flwr run`` (``pytest -m programs``)."""
 
 import json
 import subprocess
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from efmodel import EarlyExitForCTC
@@ -17,8 +18,9 @@ from tests.simulation import faulty
 from tests.simulation.faulty import FAULTS, NODES, SLEEP
 
 
+@pytest.mark.programs
 def test_a_round_goes_on_without_those_that_fail(tmp_path):
-    """Round 1: one raises, one sends nan, one a wrong shape, one sleeps, one is killed."""
+    """In round 1 a client raises, one sends nan, one a wrong shape, one sleeps, one is killed."""
     keys = {
         "rounds": 2, "fraction-train": 1.0, "round-timeout": 60.0, "output": str(tmp_path / "run"),
         "min-train-nodes": NODES, "min-nodes": NODES, "evaluate-every": 2,

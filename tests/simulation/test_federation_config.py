@@ -1,4 +1,4 @@
-"""What Ray is asked for: cores and GPUs of its own, or those of a cluster that is there."""
+"""The resources that Flower asks Ray for, with and without a running cluster."""
 
 import os
 
@@ -22,6 +22,6 @@ def test_clients_share_gpus_and_have_a_core_each(monkeypatch):
 
 
 def test_a_cluster_that_is_there_is_taken_as_it_is(monkeypatch):
-    """Ray refuses to connect to one and to be told of cores at once."""
+    """Ray refuses a number of cores when it connects to a running cluster."""
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     assert not any(key.startswith("init-args") for key in asked(5, 0.0))

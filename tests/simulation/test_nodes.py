@@ -1,22 +1,19 @@
-"""How many clients a simulation may have, said before anything starts."""
+"""The number of simulated clients is checked before anything starts."""
 
 import json
 from pathlib import Path
 
 import pytest
-import typer
 from click.testing import Result
-from typer.testing import CliRunner
 
 from simulation.simulate import simulate
 from tests.conftest import write_folder
+from tests.simulation.command import invoke
 
 
 def simulated(data: Path, *arguments: object) -> Result:
-    """What ``ef-asr simulate`` says to arguments that it refuses."""
-    app = typer.Typer()
-    app.command()(simulate)
-    return CliRunner().invoke(app, ["--data", str(data), *map(str, arguments)])
+    """Return what ``ef-asr simulate`` prints for arguments that it refuses."""
+    return invoke(simulate, "--data", data, *arguments)
 
 
 def two_speakers(folder: Path) -> Path:
@@ -57,7 +54,7 @@ def run_of(nodes: int, folder: Path) -> Path:
     ("had", "wanted"), [(1, 1), (0, 2)], ids=["of simulate", "of a sweep, one per speaker"]
 )
 def test_a_run_does_not_go_on_with_another_number_of_nodes(tmp_path, had, wanted):
-    """It would deal out the speech anew."""
+    """Another number would divide the speech differently."""
     run = run_of(had, tmp_path / "run")
     done = simulated(two_speakers(tmp_path / "d"), "--nodes", 3, "--set", f"resume={run}")
     assert done.exit_code == 2
@@ -66,7 +63,7 @@ def test_a_run_does_not_go_on_with_another_number_of_nodes(tmp_path, had, wanted
 
 @pytest.mark.parametrize("preset", [[], ["--preset", "centralised"]], ids=["plain", "preset"])
 def test_a_run_goes_on_with_the_nodes_it_had(tmp_path, preset):
-    """Seen by three nodes being too many for the speech by now: neither 2, one each, nor 1."""
+    """The message about 3 nodes shows that neither 2 (one per speaker) nor 1 was taken."""
     run = run_of(3, tmp_path / "run")
     done = simulated(two_speakers(tmp_path / "d"), *preset, "--set", f"resume={run}")
     assert done.exit_code == 2 and "nodes: found 3, wanted at most 2" in done.stderr

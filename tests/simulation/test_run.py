@@ -1,6 +1,11 @@
-"""Whole runs: real processes, real speech, the real ``flwr run``."""
+"""Whole runs with real processes and real speech, through ``flwr run`` (``pytest -m programs``).
+
+One run of ``ef-asr simulate`` serves all tests of what a finished run leaves.
+"""
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,46 +13,53 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file
 from transformers import AutoTokenizer
 
 from efmodel import EarlyExitForCTC
-from efmodel.speech import corpus, recordings
 from server_app.run_folder import read_metrics
 from simulation.superlink import LocalSuperLink, app_folder, run_id_in
 from tests.conftest import write_folder
 from tests.simulation.command import ef_asr, environment, processes, start
 
+pytestmark = pytest.mark.programs
+
 FAST = ["--set", "local-epochs=1", "--set", "fraction-train=1.0"]
 
 
 @pytest.fixture(scope="module")
-def speech(tmp_path_factory) -> Path:
-    """A few seconds of the sample's voices: two utterances of four voices, two of a test voice."""
-    sample = corpus.load("sample", "")
-    root = tmp_path_factory.mktemp("speech")
-    for half, voices in (("train", 4), ("test", 1)):
-        dataset = getattr(sample, half)
-        chosen = recordings.speakers(dataset)[:voices]
-        (root / half).mkdir()
-        with (root / half / "metadata.jsonl").open("w") as metadata:
-            for speaker in chosen:
-                numbers = [i for i, s in enumerate(dataset["speaker"]) if s == speaker][:2]
-                for row in dataset.select(numbers):
-                    name = row["audio"]["path"]
-                    (root / half / name).write_bytes(row["audio"]["bytes"])
-                    line = {"file_name": name, "text": row["text"], "speaker": speaker}
-                    metadata.write(json.dumps(line) + "\n")
-    return root
+def with_plugin(plugin) -> dict[str, str]:
+    """Return the variable with which a process sees the installed plug-in."""
+    paths = [str(plugin), os.environ.get("PYTHONPATH", "")]
+    return {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
-def test_simulate_trains_saves_plots_and_leaves_nothing_running(speech, tmp_path):
-    done = ef_asr("simulate", "--data", str(speech), "--rounds", "2", *FAST, cwd=tmp_path)
+@pytest.fixture(scope="module")
+def finished(speech, with_plugin, tmp_path_factory) -> subprocess.CompletedProcess[str]:
+    """Run two rounds of four clients under the example plug-in's strategy."""
+    cwd = tmp_path_factory.mktemp("finished")
+    calm = ["--set", "strategy=calm", "--set", "strategy-options=patience=0.25"]
+    done = ef_asr(
+        "simulate", "--data", str(speech), "--rounds", "2", *FAST, *calm, cwd=cwd, **with_plugin
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    lines = done.stdout.splitlines()
-    folder = Path(lines[-1])
-    assert lines[0] == f"run folder: {folder}" and folder.parent == tmp_path / "runs"
-    assert sum(line.startswith("round ") for line in lines) == 2
+    return done
 
+
+@pytest.fixture(scope="module")
+def folder(finished) -> Path:
+    """Return the finished run's folder."""
+    return Path(finished.stdout.splitlines()[-1])
+
+
+def test_a_run_prints_its_rounds_and_leaves_nothing_running(finished, folder):
+    lines = finished.stdout.splitlines()
+    assert lines[0] == f"run folder: {folder}" and folder.parent.name == "runs"
+    assert sum(line.startswith("round ") for line in lines) == 2
+    assert not processes(folder.parents[1])
+
+
+def test_a_run_leaves_metrics_a_plot_and_a_model_that_can_be_cut(folder):
     records = read_metrics(folder / "metrics.jsonl")
     assert [(r["sampled"], r["answered"], r["failed"]) for r in records] == [(4, 4, 0)] * 2
     assert sorted(records[0]["capacities"].values()) in ([1, 1, 2, 3], [1, 2, 2, 3], [1, 2, 3, 3])
@@ -58,8 +70,9 @@ def test_simulate_trains_saves_plots_and_leaves_nothing_running(speech, tmp_path
     model = EarlyExitForCTC.from_pretrained(folder / "model")
     assert model.cut(1).config.num_hidden_layers == 2
     assert len(AutoTokenizer.from_pretrained(folder / "model")) == model.config.vocab_size
-    assert not processes(tmp_path)
 
+
+def test_a_run_folder_transcribes_and_is_evaluated(folder, speech, tmp_path):
     recording = next((speech / "test").glob("*.opus"))
     heard = ef_asr("transcribe", str(recording), "--model", str(folder), cwd=tmp_path)
     assert heard.returncode == 0 and len(heard.stdout.splitlines()) == 1
@@ -67,35 +80,44 @@ def test_simulate_trains_saves_plots_and_leaves_nothing_running(speech, tmp_path
     assert scored.returncode == 0 and "WER" in scored.stdout
 
 
-def test_flwr_run_works_and_a_server_app_that_raises_is_a_failure(speech, tmp_path):
+def test_an_installed_strategy_keeps_its_moments_and_resumes(folder, with_plugin, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(folder, run)
+    last = load_file(run / "checkpoints" / "round-00002.safetensors")
+    directions = [name for name in last if name.startswith("moments/direction/")]
+    assert len(directions) == sum(name.startswith("model/") for name in last)
+
+    # One more round: the run's config is kept and need not be given again.
+    again = ["--rounds", "3", "--set", f"resume={run}"]
+    done = ef_asr("simulate", *again, cwd=tmp_path, **with_plugin)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("round ") == 1 and "round 3/3" in done.stdout
+    assert [record["round"] for record in read_metrics(run / "metrics.jsonl")] == [1, 2, 3]
+    assert "resuming after round 2" in (run / "simulate.log").read_text()
+
+
+def test_flwr_run_works_and_so_does_a_strategy_of_flowers_own(speech, tmp_path):
+    keys = {
+        "data": "audiofolder", "data-path": str(speech), "rounds": 1, "local-epochs": 1,
+        "strategy": "flwr.serverapp.strategy:FedAvg", "capacities": "full", "min-train-nodes": 2,
+        "output": str(tmp_path / "run"),
+    }  # fmt: skip
+    config = " ".join(f"{key}={json.dumps(value)}" for key, value in keys.items())
     with LocalSuperLink() as superlink:
         app = str(app_folder(superlink.home))
-
-        def flwr_run(**keys) -> str:
-            config = " ".join(f"{k.replace('_', '-')}={json.dumps(v)}" for k, v in keys.items())
-            command = superlink.flwr("run", app, "--stream", "--run-config", config)
-            done = subprocess.run(
-                command, env=superlink.environment, capture_output=True, text=True, timeout=600,
-                cwd=tmp_path,
-            )  # fmt: skip
-            run_id = run_id_in(done.stdout)
-            assert run_id, done.stdout + done.stderr
-            return superlink.status(run_id)
-
-        keys = {"data": "audiofolder", "data_path": str(speech), "rounds": 1, "local_epochs": 1}
-        assert flwr_run(output=str(tmp_path / "run"), **keys) == "finished:completed"
-        assert read_metrics(tmp_path / "run" / "metrics.jsonl")[0]["answered"] == 2
-        assert flwr_run(model="no-such-model", **keys) == "finished:failed"
+        done = subprocess.run(
+            superlink.flwr("run", app, "--stream", "--run-config", config),
+            env=superlink.environment, capture_output=True, text=True, timeout=600, cwd=tmp_path,
+        )  # fmt: skip
+        run_id = run_id_in(done.stdout)
+        assert run_id, done.stdout + done.stderr
+        assert superlink.status(run_id) == "finished:completed", done.stdout
+    [record] = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert record["answered"] == 2 and record["trainers-per-exit"] == [2, 2, 2]
+    assert record["bytes-down"] == record["bytes-down-full"]
 
 
-def test_exit_code_when_the_server_app_raises(speech, tmp_path):
-    done = ef_asr("simulate", "--data", str(speech), "--set", "model=none", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "model: found 'none', wanted one of tiny, small, paper, wav2vec2-base" in done.stderr
-    assert Path(done.stdout.splitlines()[-1]).is_dir()
-
-
-def test_exit_code_when_no_client_ever_answers(tmp_path):
+def test_exit_code_when_no_client_ever_answers_and_the_server_app_raises(tmp_path):
     train = write_folder(
         tmp_path / "d" / "train", [("a.wav", "one", "x", 1), ("b.wav", "two", "y", 1)]
     )
@@ -105,24 +127,15 @@ def test_exit_code_when_no_client_ever_answers(tmp_path):
     assert done.returncode == 1
     assert "no client could be used in 3 rounds" in done.stderr
     assert "found no utterance to train on: no audio x1" in done.stderr
-    said = (Path(done.stdout.splitlines()[-1]) / "simulate.log").read_text()
-    assert "a.wav: found no readable audio" in said  # the client's own log names the file
+    assert "the run failed: finished:failed" in done.stderr
+    log = (Path(done.stdout.splitlines()[-1]) / "simulate.log").read_text()
+    assert "a.wav: found no readable audio" in log  # the client's log names the file
 
 
-@pytest.mark.parametrize(
-    ("arguments", "complaint"),
-    [
-        (["--data", "/no/such/folder"], "data-path: found no folder /no/such/folder"),
-        (["--data", "libri"], "data: found 'libri', wanted one of"),
-        (["--set", "roundz=3"], "--set: found 'roundz=3', wanted KEY=VALUE, with KEY one of model"),
-        (["--set", "lr=fast"], "lr: found 'fast', wanted a number"),
-        (["--rounds", "0"], "rounds: found 0, wanted a number from 1"),
-        (["--nodes", "99"], "nodes: found 99, wanted at most 18, the number"),
-    ],
-)
-def test_what_cannot_be_is_said_before_anything_starts(arguments, complaint, tmp_path):
-    done = ef_asr("simulate", *arguments, cwd=tmp_path)
-    assert done.returncode == 2 and complaint in done.stderr
+def test_a_refused_command_is_exit_code_2_and_leaves_no_folder(tmp_path):
+    done = ef_asr("simulate", "--data", "/no/such/folder", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("data-path: found no folder /no/such/folder")
     assert not (tmp_path / "runs").exists()
 
 
@@ -136,9 +149,9 @@ def test_ctrl_c_and_kill_stop_the_run_and_all_its_processes(speech, tmp_path, si
         time.sleep(0.5)
     assert len(processes(tmp_path)) > 3  # the command, a SuperLink, Ray and its clients
     run.send_signal(signum)
-    said, _ = run.communicate(timeout=120)
+    output, _ = run.communicate(timeout=120)
     assert run.returncode == 130
-    assert said.splitlines()[-1].startswith(str(tmp_path / "runs"))
+    assert output.splitlines()[-1].startswith(str(tmp_path / "runs"))
     assert not processes(tmp_path)
 
 
@@ -150,17 +163,17 @@ def test_ctrl_c_and_kill_stop_a_superlink_that_does_not_answer_yet(speech, tmp_p
     deadline = time.monotonic() + 60
     while len(processes(tmp_path)) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(0.2)  # seconds before it can answer
+    time.sleep(0.2)  # it takes seconds to answer
     assert len(processes(tmp_path)) >= 2  # the command and its SuperLink
     run.send_signal(signum)
-    said, complaint = run.communicate(timeout=60)
-    assert run.returncode == 130 and "interrupted: the run was stopped" in complaint
-    assert said.splitlines()[-1].startswith(str(tmp_path / "runs"))
+    output, errors = run.communicate(timeout=60)
+    assert run.returncode == 130 and "interrupted: the run was stopped" in errors
+    assert output.splitlines()[-1].startswith(str(tmp_path / "runs"))
     assert not processes(tmp_path) and not list((tmp_path / "tmp").iterdir())
-    assert not list(tmp_path.glob("runs/*/simulate.log"))  # nothing was run on it
+    assert not list(tmp_path.glob("runs/*/simulate.log"))  # the app was not started
 
 
-def test_a_superlink_that_does_not_start_in_time_is_said_and_stopped(speech, tmp_path):
+def test_a_superlink_that_does_not_start_in_time_is_reported_and_stopped(speech, tmp_path):
     (tmp_path / "tmp").mkdir()
     impatient = "from simulation import superlink; superlink.START_SECONDS = 0; import efmodel.cli"
     command = [sys.executable, "-c", f"{impatient}; efmodel.cli.main()", "simulate"]

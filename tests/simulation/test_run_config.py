@@ -1,4 +1,4 @@
-"""What a run config is made of, and in which order."""
+"""A run config: defaults, then the preset or the resumed run, then overrides."""
 
 import json
 

@@ -47,6 +47,7 @@ def key_of(context: Context, config, tokenizer) -> str:
     return cache_key(Task.of(query(config, tokenizer), context))
 
 
+@pytest.mark.programs
 def test_a_device_takes_the_deepest_exit_that_fits_and_remembers_it(tokenizer, caplog):
     config = small_config(**TALL)
     model_config = Task.of(query(config, tokenizer), node()).model_config

@@ -291,6 +291,7 @@ def test_the_page_read_back(sweep, tmp_path):
     assert "blind" not in {row["method"] for row in table}  # no exit of it was ever tested
 
 
+@pytest.mark.programs
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here to open the page")
 def test_a_browser_without_a_network_shows_the_page(sweep, tmp_path):
     page = write_comparison(find_runs([sweep]), tmp_path / "out")

@@ -52,6 +52,7 @@ def test_a_simulation_is_sent_messages_as_it_answers(kind):
     assert traffic.down == sum(map(tensor_bytes, grid.sent))
 
 
+@pytest.mark.programs
 def test_a_simulation_s_cores_are_those_of_its_ray_cluster():
     assert simulated_cores() == CORES  # it has not started yet
     ray.init(num_cpus=3 * CORES, include_dashboard=False, log_to_driver=False)

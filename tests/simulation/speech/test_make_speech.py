@@ -10,8 +10,6 @@ from random import Random
 
 import numpy as np
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from efmodel.speech import audio, recordings
 from simulation.speech import acoustics
@@ -24,6 +22,7 @@ from simulation.speech.make_speech import (
     record,
 )
 from simulation.speech.sentences import WORDS, grammar, sentences
+from tests.simulation.command import invoke
 
 SMALL = ["--hours", "0.012", "--voices", "5", "--test-hours", "0.004", "--test-voices", "2"]
 
@@ -33,19 +32,19 @@ needs_espeak = pytest.mark.skipif(
 
 
 def make(folder, *more):
+    """Make a small corpus in a process of its own: it forks workers."""
     command = [sys.executable, "-m", "simulation.speech.make_speech", str(folder), *SMALL, *more]
-    quiet = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [*command, "--no-wordnet"], capture_output=True, text=True, timeout=300, env=quiet
-    )
+    done = subprocess.run(
+        [*command, "--no-wordnet"], capture_output=True, text=True, timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("speech") / "made"
-    done = make(folder)
-    assert done.returncode == 0, done.stderr
-    return folder
+    return make(tmp_path_factory.mktemp("speech") / "made")
 
 
 def files(folder):
@@ -68,7 +67,7 @@ def test_it_is_an_audiofolder_of_as_much_speech_as_was_asked_for(folder):
 
 
 @needs_espeak
-def test_halves_share_no_voice_and_no_text_is_said_twice(folder):
+def test_halves_share_no_voice_and_no_text_occurs_twice(folder):
     made = recordings.audiofolder(folder)
     train, test = recordings.speakers(made.train), recordings.speakers(made.test)
     assert len(set(train)) == 5 and len(set(test)) == 2 and not set(train) & set(test)
@@ -76,10 +75,10 @@ def test_halves_share_no_voice_and_no_text_is_said_twice(folder):
     assert len(set(texts)) == len(texts)
 
 
+@pytest.mark.programs
 @needs_espeak
 def test_the_same_seed_makes_the_same_bytes_and_more_hours_only_add(folder, tmp_path):
-    assert make(tmp_path / "more", "--hours", "0.015").returncode == 0
-    less, more = files(folder), files(tmp_path / "more")
+    less, more = files(folder), files(make(tmp_path / "more", "--hours", "0.015"))
     assert len(less) < len(more)
     for name, content in less.items():
         grown = name.parts[0] == "train" and name.suffix == ".jsonl"
@@ -96,9 +95,7 @@ def test_another_seed_makes_another_recording_of_the_same_words():
 @needs_espeak
 def test_it_writes_over_nothing(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    app = typer.Typer()
-    app.command()(make_speech)
-    done = CliRunner().invoke(app, [str(tmp_path), "--no-wordnet"])
+    done = invoke(make_speech, tmp_path, "--no-wordnet")
     assert done.exit_code == 2 and "wanted a new folder" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
@@ -112,7 +109,7 @@ def test_voices_differ_and_no_variant_is_in_both_halves():
 
 @needs_espeak
 def test_espeak_knows_every_accent_and_variant():
-    # It falls back to a default for an unknown variant without a word, so ask what there is.
+    # For an unknown variant it silently takes a default, so compare with its own list.
     def listed(what):
         lines = subprocess.run(["espeak-ng", f"--voices={what}"], capture_output=True, text=True)
         return lines.stdout
@@ -169,17 +166,17 @@ def test_noise_has_the_colour_asked_for(tilt):
 def test_a_room_decays_as_asked_and_keeps_the_direct_sound():
     click = np.zeros(16_000)
     click[0] = 1.0
-    heard = acoustics.reverberate(click, 0.5, 6.0, np.random.default_rng(3))
-    assert heard[0] == pytest.approx(1.0)
-    tail = np.square(heard[1:8_000])
+    reverberated = acoustics.reverberate(click, 0.5, 6.0, np.random.default_rng(3))
+    assert reverberated[0] == pytest.approx(1.0)
+    tail = np.square(reverberated[1:8_000])
     assert 10 * np.log10(tail.sum()) == pytest.approx(-6.0, abs=0.01)
     early, late = tail[:1600].mean(), tail[4800:6400].mean()  # 0.3 s later
     assert 10 * np.log10(early / late) == pytest.approx(60 * 0.3 / 0.5, abs=1.5)
-    assert np.abs(heard[8_000:]).max() < 1e-9
+    assert np.abs(reverberated[8_000:]).max() < 1e-9
 
 
 def test_a_narrow_band_keeps_what_lies_in_it_alone():
     time = np.arange(16_000) / 16_000
     low, middle, high = (np.sin(2 * np.pi * hertz * time) for hertz in (50, 1000, 7000))
-    heard = acoustics.band_limit(low + middle + high, 200, 3500)
-    assert np.abs(heard - middle).max() < 0.1
+    limited = acoustics.band_limit(low + middle + high, 200, 3500)
+    assert np.abs(limited - middle).max() < 0.1

@@ -1,4 +1,4 @@
-"""The sample that ships."""
+"""The sample of speech in the package."""
 
 import pyarrow.parquet
 import pytest
