@@ -1,5 +1,6 @@
 """A mkdocs hook: writes the run config's tables into configuration.md when the site is built."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import Field, fields
 from typing import Any
@@ -16,6 +17,11 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if PLACEHOLDER not in markdown:
         raise ValueError(f"configuration.md: found no {PLACEHOLDER}, wanted it once")
     return markdown.replace(PLACEHOLDER, tables())
+
+
+def on_page_content(html: str, page: Any, **_: Any) -> str:
+    """Remove the roles of reStructuredText (``:class:``) that docstrings have for other tools."""
+    return re.sub(r":(?:class|func|meth|mod):\s*(?=<)", "", html)
 
 
 def tables() -> str:
