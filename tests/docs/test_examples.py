@@ -159,7 +159,7 @@ def test_the_sweep_runs(tmp_path):
     assert written == [1, 2]
 
 
-@pytest.mark.deployment
+@pytest.mark.programs
 def test_two_devices_at_home_train_one_model(tmp_path):
     speech = device_folders(tmp_path, ["kitchen", "car"], utterances=12)
     folder = tmp_path / "home"
