@@ -21,6 +21,7 @@ from efmodel.speech.recordings import DataError
 from server_app.run_folder import read_metrics
 from server_app.strategy import PartialFedAvg, registry
 from simulation import sweep
+from simulation.superlink import stop_family
 from tests.conftest import tone
 from tests.deployment.speech import device_folders
 from tests.efmodel.model.test_backbone import write_checkpoint
@@ -165,13 +166,17 @@ def test_two_devices_at_home_train_one_model(tmp_path):
     folder = tmp_path / "home"
     path = os.pathsep.join([str(PROGRAMS), os.environ["PATH"]])
     with (tmp_path / "output").open("w") as output:
-        done = subprocess.run(
+        script = subprocess.Popen(
             [EXAMPLES / "two-devices.sh", speech["kitchen"], speech["car"]],
             env={**os.environ, "PATH": path, "FOLDER": str(folder), "ROUNDS": "1"},
-            stdout=output, stderr=subprocess.STDOUT, timeout=500,
+            stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
+        try:
+            status = script.wait(timeout=700)
+        finally:
+            stop_family(script)
     said = (tmp_path / "output").read_text()
-    assert done.returncode == 0, said
+    assert status == 0, said
     assert said.splitlines()[-1] == f"run folder: {folder / 'run'}"
     [record] = [json.loads(s) for s in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     assert record["capacities"] == {"kitchen": 1, "car": 3}

@@ -102,6 +102,7 @@ def contents(site, browser) -> dict[str, dict]:
         found[address] = browser.execute_script(
             """return {
                 title: document.querySelector('article h1').innerText,
+                text: document.querySelector('article').textContent,
                 links: [...document.querySelectorAll('a[href]')].map(a => a.href),
                 ids: [...document.querySelectorAll('[id]')].map(e => e.id),
                 pictures: [...document.querySelectorAll('article img')].map(
@@ -120,6 +121,14 @@ def test_every_page_opens_from_the_navigation_without_an_error(contents):
     for address, page in contents.items():
         assert page["title"], address
         assert not page["errors"], (address, page["errors"])
+
+
+def test_every_included_file_and_generated_table_is_there(contents, site):
+    for address, page in contents.items():
+        assert "--8" not in page["text"] and "<!--" not in page["text"], address
+    examples = contents[f"{site}examples/"]["text"]
+    for example in ("class GentleDepth", "def load()", "from_backbone(", "[grid]", "superlink.sh"):
+        assert example in examples, example
 
 
 def test_every_picture_loads_and_has_a_description(contents):
