@@ -1,7 +1,7 @@
-"""What a simulated round takes beside its clients' own compute, and where the rest goes.
+"""The overhead of a simulated round: its time beside its clients' compute.
 
-Two clients train at a time on two cores, one on each. Were nothing else to do, a round would take
-half the sum of its clients' ``wall-seconds``.
+Two clients train at a time on two cores, one on each. Without overhead a round takes half the sum
+of its clients' ``wall-seconds``.
 """
 
 import heapq
@@ -13,11 +13,11 @@ from simulation.bench.figure import Figure
 
 ROUNDS = 5
 SHARES = (0.5, 1.0)  # of the 18 voices of the sample
-COMPUTE = "the clients' own compute"
+COMPUTE = "the clients' compute"
 
 
 def run(rounds: int = ROUNDS, shares: tuple[float, ...] = SHARES, *more: str) -> list[Figure]:
-    """Measure ``tiny`` on the sample: round 1 apart, the others together.
+    """Measure ``tiny`` on the sample: round 1 alone, and the later rounds together.
 
     ``more`` are further arguments of ``ef-asr simulate``.
     """
@@ -28,7 +28,7 @@ def run(rounds: int = ROUNDS, shares: tuple[float, ...] = SHARES, *more: str) ->
         chosen = [part for key in keys for part in ("--set", key)]
         federation = simulated("--rounds", str(rounds), *chosen, *more)
         figures += of_rounds(federation.rounds, actors)
-        inside = sum(each["train-seconds"] + each["evaluate-seconds"] for each in federation.rounds)
+        inside = sum(r["train-seconds"] + r["evaluate-seconds"] for r in federation.rounds)
         figures.append(
             Figure("the whole command", federation.seconds, inside, "s", "its rounds, evaluated")
         )
@@ -36,12 +36,12 @@ def run(rounds: int = ROUNDS, shares: tuple[float, ...] = SHARES, *more: str) ->
 
 
 def of_rounds(rounds: list[dict[str, Any]], actors: int) -> list[Figure]:
-    """Return what the rounds say, when that many clients train at a time."""
+    """Return the figures of these rounds, in which ``actors`` clients train at a time."""
     first, later = rounds[0], rounds[1:]
-    clients = sum(each["answered"] for each in later)
-    wall = actors * sum(each["train-seconds"] for each in later)
+    clients = sum(record["answered"] for record in later)
+    wall = actors * sum(record["train-seconds"] for record in later)
     compute = sum(map(_compute, later))
-    ends = actors * sum(longest(_durations(each), actors) for each in later)
+    ends = actors * sum(longest(_durations(record), actors) for record in later)
     what = f"tiny, {first['sampled']} clients a round"
     return [
         Figure(f"{what}: time on all cores, later rounds", wall, compute, "s", COMPUTE),
@@ -54,7 +54,7 @@ def of_rounds(rounds: list[dict[str, Any]], actors: int) -> list[Figure]:
 
 
 def longest(durations: list[float], actors: int) -> float:
-    """Return when the last of several jobs ends, each taken in turn by who is free first."""
+    """Return when the last job ends, if each free actor takes the next job in the list."""
     free = [0.0] * actors
     for duration in durations:
         heapq.heapreplace(free, free[0] + duration)
@@ -62,7 +62,7 @@ def longest(durations: list[float], actors: int) -> float:
 
 
 def _durations(record: dict[str, Any]) -> list[float]:
-    """Return the clients' seconds in the order in which they were asked."""
+    """Return the clients' seconds in the order in which they were sent their messages."""
     nodes = record["nodes"]
     return [nodes[name]["wall_seconds"] for name in record["capacities"] if name in nodes]
 

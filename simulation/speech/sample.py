@@ -10,7 +10,7 @@ from efmodel.speech.recordings import FEATURES, Corpus
 
 
 def load() -> Corpus:
-    """Return the sample: synthetic digit strings, with no voice in both of its halves."""
+    """Return the sample: synthetic digit strings. No voice is in both of its halves."""
     with as_file(files("simulation.speech") / "sample.parquet") as path:
         table = pyarrow.parquet.read_table(path)
     halves = []
