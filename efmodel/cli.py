@@ -1,24 +1,33 @@
-"""The ``ef-asr`` command: gathers what is registered under the entry points ``ef_asr.commands``."""
+"""The ``ef-asr`` command: its commands are the entry points of the group ``ef_asr.commands``."""
 
+import sys
 from importlib.metadata import entry_points
 
 import typer
 
 
-def build() -> typer.Typer:
-    """Return the app with every registered command; a name says what it is called by."""
+def build(name: str = "") -> typer.Typer:
+    """Return the command line with the command of this name, or with all if none has it.
+
+    Parameters
+    ----------
+    name : str
+        What the user typed after ``ef-asr``. Only that command's module is imported; the list of
+        commands, and the suggestions for a misspelt one, need them all.
+    """
     app = typer.Typer(
         help="Federated training of one early-exit speech recogniser across unequal devices.",
         no_args_is_help=True,
         pretty_exceptions_show_locals=False,
         add_completion=False,
     )
-    app.callback()(lambda: None)  # keeps a lone command a subcommand
-    for entry in sorted(entry_points(group="ef_asr.commands"), key=lambda entry: entry.name):
+    app.callback()(lambda: None)  # without a callback, typer drops the name of a single command
+    commands = entry_points(group="ef_asr.commands")
+    for entry in commands.select(name=name) or sorted(commands, key=lambda entry: entry.name):
         app.command(entry.name)(entry.load())
     return app
 
 
 def main() -> None:
     """Run the command line."""
-    build()()
+    build(*sys.argv[1:2])()

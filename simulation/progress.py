@@ -1,4 +1,4 @@
-"""What a person sees while a simulation runs: round, error rates, time left."""
+"""The display of a running simulation: rounds, error rates, time left."""
 
 import time
 from typing import Any
@@ -10,13 +10,13 @@ from rich.table import Table
 
 from server_app.run_folder import line
 
-SHOWN = 8  # the last rounds in the table
+SHOWN = 8  # rounds in the table, the latest ones
 
 
 class LiveView:
     """A progress bar and a table of rounds on a terminal; one line a round elsewhere.
 
-    ``seen`` are the rounds of a run that is resumed; some of them may be run again.
+    ``seen`` are the rounds that a resumed run starts with; some of them may run again.
     """
 
     def __init__(self, rounds: int, seen: list[dict[str, Any]]) -> None:
@@ -44,7 +44,7 @@ class LiveView:
             self.live.stop()
 
     def show(self, records: list[dict[str, Any]]) -> None:
-        """Show the rounds that are done."""
+        """Show the rounds that are complete."""
         new = [record for record in records if record not in self.seen]
         if not new:
             return

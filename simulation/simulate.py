@@ -9,26 +9,28 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 if TYPE_CHECKING:
     from efmodel.settings import Settings
+    from server_app.run_folder import RunFolder
     from simulation.superlink import LocalSuperLink
 
-COMPLETED, INTERRUPTED = "finished:completed", "interrupted"
-GRACE = 30  # seconds from the server app's end to the simulation's
+COMPLETED, RUN_FAILED, INTERRUPTED = "finished:completed", "finished:failed", "interrupted"
+GRACE = 30  # seconds that a simulation may go on after its server app failed
+POLL_SECONDS = 0.2  # between looks at the run's output
 
 Override = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="A run config key, see README; repeatable."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Set a run config key; repeatable."),
 ]
 
 
 def simulate(
     nodes: Annotated[
-        int | None, typer.Option(help="Simulated clients; one per training speaker by default.")
+        int | None, typer.Option(help="Simulated clients; by default one per training speaker.")
     ] = None,
     rounds: Annotated[int | None, typer.Option(help="Federated rounds.")] = None,
     data: Annotated[
@@ -45,12 +47,11 @@ def simulate(
     ] = 0.0,
     overrides: Override = None,
 ) -> None:
-    """Train across many simulated clients. The last line is the run folder."""
+    """Train across many simulated clients. The last line printed is the run folder."""
     from efmodel.settings import Settings, SettingsError
-    from efmodel.speech import corpus, recordings
-    from server_app.run_folder import RunFolder
     from simulation import methods
     from simulation.run_config import run_config
+    from simulation.superlink import LocalSuperLink, SimulationError
 
     try:
         method = methods.load(preset) if preset else methods.Method("", {})
@@ -58,38 +59,86 @@ def simulate(
             raise SettingsError(f"preset: {preset} is {len(method.parts)} runs, wanted in a sweep")
         config = run_config(overrides or [], method.config)
         config |= {"rounds": rounds} if rounds is not None else {}
-        if data is not None:
-            config["data"], config["data-path"] = corpus.named(data, config["data-path"])
-        if config["data-path"]:  # absolute: the run's processes work in a folder of their own
-            config["data-path"] = str(Path(config["data-path"]).expanduser().resolve())
+        Settings.from_run_config(config)
+    except (SettingsError, FileNotFoundError) as error:
+        _refuse(error)
+    folder = None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # kill stops all that Ctrl-C stops
+    try:
+        with LocalSuperLink() as superlink:
+            # It takes seconds to start, and so does importing what reads the speech.
+            nodes = _read_speech(config, data, nodes, method.nodes)
+            folder = _new_folder(config, output)
+            folder.add_command(shlex.join(["ef-asr", *sys.argv[1:]]), preset, nodes)
+            print(f"run folder: {folder.path}", flush=True)
+            status = _run(config, folder, federation(nodes, client_gpus), superlink)
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    except SimulationError as error:
+        _refuse(error)
+    raise typer.Exit(_report(status, folder))
+
+
+def _refuse(error: Exception) -> NoReturn:
+    """Print why the run cannot start and exit with code 2."""
+    typer.secho(str(error), fg="red", err=True)
+    raise typer.Exit(2) from None
+
+
+def _read_speech(config: dict[str, Any], data: str | None, asked: int | None, preset: int) -> int:
+    """Put the corpus into the run config, check it, and return the number of clients.
+
+    Parameters
+    ----------
+    config : dict
+        The run config; ``data`` and ``data-path`` are changed.
+    data : str or None
+        The corpus that the command line names; None for the run config's.
+    asked, preset : int or None, int
+        The numbers of clients of ``_nodes``.
+    """
+    from efmodel.settings import Settings, SettingsError
+    from efmodel.speech import corpus, recordings
+
+    if data is not None:
+        config["data"], config["data-path"] = corpus.named(data, config["data-path"])
+    if config["data-path"]:  # absolute: the run's processes work in a folder of their own
+        config["data-path"] = str(Path(config["data-path"]).expanduser().resolve())
+    try:
         settings = Settings.from_run_config(config)
         limits = recordings.Limits.of(settings)
         speech = corpus.load(settings.data, settings.data_path, limits).train
-        nodes = _nodes(nodes, method.nodes, settings, speech["speaker"][:])
-        named = str(output or settings.output)
-        named = named or str(Path("runs") / time.strftime("%Y%m%d-%H%M%S"))
-        resume = settings.resume
+        return _nodes(asked, preset, settings, speech["speaker"][:])
+    except (SettingsError, recordings.DataError, FileNotFoundError) as error:
+        _refuse(error)
+
+
+def _new_folder(config: dict[str, Any], output: Path | None) -> "RunFolder":
+    """Create the run folder, or open the one to resume, and put it into the run config."""
+    from server_app.run_folder import RunFolder
+
+    named = str(output or config["output"])
+    named = named or str(Path("runs") / time.strftime("%Y%m%d-%H%M%S"))
+    try:
+        resume = config["resume"]
         folder = RunFolder.open(resume) if resume else RunFolder.create(named)
-    except (SettingsError, recordings.DataError, FileExistsError, FileNotFoundError) as error:
-        typer.secho(str(error), fg="red", err=True)
-        raise typer.Exit(2) from None
+    except (FileExistsError, FileNotFoundError) as error:
+        _refuse(error)
     config["output"] = str(folder.path)
-    folder.add_command(shlex.join(["ef-asr", *sys.argv[1:]]), preset, nodes)
-    print(f"run folder: {folder.path}", flush=True)
-    raise typer.Exit(_run(config, folder, federation(nodes, client_gpus)))
+    return folder
 
 
 def _nodes(asked: int | None, preset: int, settings: "Settings", speakers: list[str]) -> int:
-    """Return the number of clients: as asked, as the preset says, or one per training speaker.
+    """Return the number of clients: the one asked for, the preset's, or one per training speaker.
 
-    A run that is resumed keeps its own: another number would deal out the speech anew.
+    A resumed run keeps its number, because another one would give clients other speech.
 
     Parameters
     ----------
     asked : int or None
-        What the command line says.
+        The number on the command line.
     preset : int
-        What the preset says; 0 for nothing.
+        The method's number; 0 for none.
     settings : Settings
         The run config.
     speakers : list of str
@@ -98,125 +147,135 @@ def _nodes(asked: int | None, preset: int, settings: "Settings", speakers: list[
     Raises
     ------
     SettingsError
-        If the run had another number, or the speech cannot be dealt out over so many.
+        If a resumed run had another number, or if there is too little speech for so many clients.
     """
     from efmodel.partition import utterances_of
     from efmodel.settings import SettingsError
     from server_app.run_folder import RunFolder
 
-    own = preset or len(set(speakers))
+    default = preset or len(set(speakers))
     try:
         about = RunFolder.open(settings.resume).about() if settings.resume else {}
         before = about.get("nodes")
-        if before is not None:  # none is known of what `flwr run` started
-            own = before or len(set(speakers))  # 0: a sweep's way to say one per speaker
-            if asked not in (None, own):
-                raise SettingsError(f"nodes: found {asked}, wanted {own}, as in {settings.resume}")
-        nodes = own if asked is None else asked
+        if before is not None:  # a run that `flwr run` started has no number in its folder
+            default = before or len(set(speakers))  # a sweep writes 0 for one per speaker
+            if asked not in (None, default):
+                wanted = f"wanted {default}, as in {settings.resume}"
+                raise SettingsError(f"nodes: found {asked}, {wanted}")
+        nodes = default if asked is None else asked
         if nodes < 1:
             raise SettingsError(f"nodes: found {nodes}, wanted a number from 1")
         utterances_of(settings.partition, speakers, 0, nodes, settings.seed)
-    except ValueError as error:  # which calls nodes as `flwr run` does
+    except ValueError as error:  # the message uses the name of Flower's option
         raise SettingsError(str(error).replace("num-supernodes", "nodes")) from None
     return nodes
 
 
 def federation(nodes: int, client_gpus: float) -> str:
-    """Return Flower's federation config: how many clients, and what Ray gives each of them."""
-    # One core for each simulated client: Ray then gives torch one thread, and none waits.
+    """Return Flower's federation config: the number of clients, and each one's cores and GPUs."""
+    # Each simulated client has one core and torch one thread, so clients do not slow each other.
     config = f"num-supernodes={nodes} client-resources-num-cpus=1"
     config += f" client-resources-num-gpus={client_gpus}"
-    if not os.environ.get("RAY_ADDRESS"):  # a cluster that is there has cores of its own
+    if not os.environ.get("RAY_ADDRESS"):  # an existing cluster knows its cores
         config += f" init-args-num-cpus={len(os.sched_getaffinity(0))}"
     return config
 
 
-def _run(config: dict[str, Any], folder: Any, federation: str) -> int:
-    """Run the app and return the exit code."""
-    from simulation.superlink import LocalSuperLink, SimulationError
-
-    log = folder.path / "simulate.log"
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # kill, like Ctrl-C, stops it all
-    try:
-        with LocalSuperLink() as superlink:
-            status = _status(config, folder, federation, superlink, log)
-    except KeyboardInterrupt:  # while the SuperLink started, or was asked
-        status = INTERRUPTED
-    except SimulationError as error:
-        typer.secho(str(error), fg="red", err=True)
-        return 2
-    return _report(status, log, folder)
-
-
-def _status(
-    config: dict[str, Any], folder: Any, federation: str, superlink: "LocalSuperLink", log: Path
+def _run(
+    config: dict[str, Any], folder: "RunFolder", federation: str, superlink: "LocalSuperLink"
 ) -> str:
-    """Run the app on a SuperLink, its output into the ``log``, and return how it ended."""
+    """Run the app on a SuperLink, its output into simulate.log, and return the run's status."""
     from simulation.superlink import app_folder, run_id_in
 
     overrides = " ".join(f"{key}={json.dumps(value)}" for key, value in config.items())
+    command = superlink.flwr("run", str(app_folder(superlink.home)), "--stream")
+    command += ["--run-config", overrides, "--federation-config", federation]
+    log = _log(folder)
     with log.open("ab") as output:
-        said_before = output.tell()  # by the run that is resumed
-        command = superlink.flwr("run", str(app_folder(superlink.home)), "--stream")
-        command += ["--run-config", overrides, "--federation-config", federation]
+        start = output.tell()  # behind the output of the run that is resumed
         run = subprocess.Popen(
             command,
             env=superlink.environment,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches us, and we stop the run properly
+            start_new_session=True,  # Ctrl-C reaches this process, which stops the run
         )
 
-    def said() -> str:
-        return log.read_bytes()[said_before:].decode(errors="replace")
+    def printed() -> str:
+        return log.read_bytes()[start:].decode(errors="replace")
 
-    status = _watch(run, folder, config["rounds"], said)
-    run_id = run_id_in(said())
+    status = _watch(run, folder, config["rounds"], printed)
+    if status == COMPLETED:
+        # All results are written. Flower and Ray would take 5 s to end in good order.
+        superlink.stop(patience=0)
+    run_id = run_id_in(printed())
     if status == INTERRUPTED and run_id:
         superlink.cancel(run_id)
     return status or (superlink.status(run_id) if run_id else "not started")
 
 
-def _watch(run: subprocess.Popen[bytes], folder: Any, rounds: int, said: Callable[[], str]) -> str:
-    """Show the rounds until the run ends; return its status where Flower will not know it.
+def _watch(
+    run: "subprocess.Popen[bytes]",
+    folder: "RunFolder",
+    rounds: int,
+    printed: Callable[[], str],
+) -> str:
+    """Show the rounds until the server app ends; return its status, or "" if it does not tell.
 
-    Flower ends a simulation only when the last client has: one that hangs would keep it for ever.
+    Flower ends a simulation only when its last client has ended, and a client may hang for ever.
     """
-    from server_app.run_folder import FAILED, FINISHED, read_metrics
+    from server_app.run_folder import read_metrics
     from simulation.progress import LiveView
 
-    ended = 0.0
+    failed_at = 0.0
     with LiveView(rounds, read_metrics(folder.metrics)) as view:
         try:
             while run.poll() is None:
                 view.show(read_metrics(folder.metrics))
-                time.sleep(0.3)
-                if not ended and (FINISHED in said() or FAILED in said()):
-                    ended = time.monotonic()
-                if ended and time.monotonic() - ended > GRACE:
-                    run.kill()
+                time.sleep(POLL_SECONDS)
+                status = _status_in(printed())
+                if status == RUN_FAILED and not failed_at:  # its traceback is still to come
+                    failed_at = time.monotonic()
+                if failed_at and time.monotonic() - failed_at > GRACE:
                     typer.secho("stopping clients that did not end", fg="yellow", err=True)
-                    return COMPLETED if FINISHED in said() else "finished:failed"
+                    run.kill()
+                if status == COMPLETED:
+                    run.kill()
+                    break
+            run.wait()
             view.show(read_metrics(folder.metrics))
-            return ""
+            return _status_in(printed())
         except KeyboardInterrupt:
             run.kill()
             run.wait()
             return INTERRUPTED
 
 
-def _report(status: str, log: Path, folder: Any) -> int:
+def _status_in(printed: str) -> str:
+    """Return how the server app ended by what it logged last, or "" if it has not ended."""
+    from server_app.run_folder import FAILED, FINISHED
+
+    return COMPLETED if FINISHED in printed else RUN_FAILED if FAILED in printed else ""
+
+
+def _log(folder: "RunFolder") -> Path:
+    return folder.path / "simulate.log"
+
+
+def _report(status: str, folder: "RunFolder | None") -> int:
+    """Print how the run ended and where its results are; return the exit code."""
+    if status == INTERRUPTED:
+        typer.secho("interrupted: the run was stopped", fg="yellow", err=True)
+    if folder is None:  # interrupted before there was one
+        return 130
     if status == COMPLETED:
         print(f"model: {folder.model}")
         if folder.plot.exists():  # there is none without a test half
             print(f"plot: {folder.plot}")
-        print(folder.path)
-        return 0
-    if status == INTERRUPTED:
-        typer.secho("interrupted: the run was stopped", fg="yellow", err=True)
-    else:
+    elif status != INTERRUPTED:
+        log = _log(folder)
         tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-25:]
         typer.secho("\n".join(tail), err=True)
         typer.secho(f"the run failed: {status}; its whole log: {log}", fg="red", err=True)
     print(folder.path)
-    return 130 if status == INTERRUPTED else 1
+    return {COMPLETED: 0, INTERRUPTED: 130}.get(status, 1)

@@ -1,4 +1,4 @@
-"""A local SuperLink of our own: started for one run, offline, stopped with all it started."""
+"""A local SuperLink for one run: started offline, and stopped with every process it started."""
 
 import json
 import os
@@ -11,23 +11,35 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from types import TracebackType
 
-import httpx
 import psutil
 
 import efmodel
 
-START_SECONDS = 60  # for a SuperLink to answer; a loaded machine takes its time
-STOP_SECONDS = 10  # for processes to wind down before they are killed
+START_SECONDS = 60  # a SuperLink must answer within this time; on a loaded machine it takes long
+STOP_SECONDS = 10  # processes may take this long to stop before they are killed
+HEALTH = "/health"  # the path at which a SuperLink says that it is ready
 
-# Off the network: no telemetry, no update check, no second installation of torch for each run.
+# Keep a run off the network: no telemetry, no update check, no installation of torch for each run.
 OFFLINE = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+# Start faster. Each line says what it saves on two cores.
+FAST_START = {
+    # Flower looks for a new run ten times a second, not once: half a second on average.
+    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
+    # Ray starts no idle workers beside the actors: 2 s of CPU time.
+    "RAY_prestart_worker_first_driver": "0",
+    # The actors import torch while the server app does, not when the first message comes: 2 to 3 s.
+    "RAY_preload_python_modules": "simulation.preload",
 }
 
 
@@ -38,7 +50,8 @@ class SimulationError(RuntimeError):
 class LocalSuperLink:
     """A SuperLink in simulation mode on a free port, with a temporary FLWR_HOME.
 
-    A context manager: on leaving, the SuperLink and every process it started are stopped.
+    A context manager. Entering starts the SuperLink and does not wait for it: there is other work
+    to do meanwhile. Leaving stops it and every process it started.
     """
 
     def __init__(self) -> None:
@@ -48,8 +61,10 @@ class LocalSuperLink:
             self.port = free.getsockname()[1]
         programs = str(Path(sys.executable).parent)  # Flower starts its programs by name
         path = os.pathsep.join([programs, os.environ.get("PATH", "")])
-        self.environment = {**os.environ, **OFFLINE, "FLWR_HOME": str(self.home), "PATH": path}
+        self.environment = {**FAST_START, **os.environ, **OFFLINE}
+        self.environment |= {"FLWR_HOME": str(self.home), "PATH": path}
         self.process: subprocess.Popen[bytes] | None = None
+        self.answers = False
 
     def __enter__(self) -> "LocalSuperLink":
         (self.home / "config.toml").write_text(
@@ -65,22 +80,36 @@ class LocalSuperLink:
                 self.process = subprocess.Popen(
                     command, env=self.environment, stdout=log, stderr=log, start_new_session=True
                 )
-            self._wait_until_it_answers(self.process)
-        except BaseException:  # Ctrl-C too: __exit__ is not called for what was never entered
+        except BaseException:  # Ctrl-C too: Python calls no __exit__ when __enter__ raises
             self.stop()
             raise
         return self
 
-    def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
+    def wait_until_it_answers(self) -> None:
+        """Wait until the SuperLink accepts a run.
+
+        Raises
+        ------
+        SimulationError
+            If it does not within ``START_SECONDS``, or if it ended; with the end of its log.
+        """
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and process.poll() is None:
-            try:
-                if httpx.get(f"http://127.0.0.1:{self.port}/health", timeout=1).is_success:
+        while self.process and self.process.poll() is None and time.monotonic() < deadline:
+            with suppress(OSError, HTTPException):  # nobody listens on the port yet
+                if self._is_healthy():
+                    self.answers = True
                     return
-            except httpx.HTTPError:
-                time.sleep(0.1)
+            time.sleep(0.1)
         log = (self.home / "superlink.log").read_text(encoding="utf-8", errors="replace")
         raise SimulationError(f"the SuperLink did not start:\n{log[-2000:]}")
+
+    def _is_healthy(self) -> bool:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=1)
+        try:
+            connection.request("GET", HEALTH)
+            return connection.getresponse().status == HTTPStatus.OK
+        finally:
+            connection.close()
 
     def __exit__(
         self,
@@ -91,7 +120,15 @@ class LocalSuperLink:
         self.stop()
 
     def flwr(self, *arguments: str) -> list[str]:
-        """Return the command line of a ``flwr`` command."""
+        """Return the command line of a ``flwr`` command, once the SuperLink answers.
+
+        Raises
+        ------
+        SimulationError
+            If the SuperLink does not start.
+        """
+        if not self.answers:
+            self.wait_until_it_answers()
         return [str(Path(sys.executable).parent / "flwr"), *arguments]
 
     def status(self, run_id: str) -> str:
@@ -109,19 +146,25 @@ class LocalSuperLink:
             self.flwr("stop", run_id), env=self.environment, capture_output=True, check=False
         )
 
-    def stop(self) -> None:
-        """Stop the SuperLink and all it started."""
+    def stop(self, patience: float = STOP_SECONDS) -> None:
+        """Stop the SuperLink and every process it started; with ``patience`` 0 kill them at once.
+
+        Parameters
+        ----------
+        patience : float
+            Seconds in which the processes may stop by themselves.
+        """
         if self.process is not None:
-            stop_family(self.process)
+            stop_family(self.process, patience)
             self.process = None
         shutil.rmtree(self.home, ignore_errors=True)
 
 
 def stop_family(process: subprocess.Popen[bytes], patience: float = STOP_SECONDS) -> None:
-    """Stop a process and all it started; kill what is still there after so many seconds.
+    """Stop a process and every process it started; kill those that remain after ``patience`` s.
 
-    A superexec leads a session of its own and Ray many processes, so the family is asked for while
-    its members still know their parents.
+    A SuperExec leads a session of its own and Ray starts many processes. The family is listed
+    first, because a process whose parent has ended can no longer be traced to it.
     """
     family: list[psutil.Process] = []
     with suppress(psutil.NoSuchProcess):
@@ -144,9 +187,10 @@ def run_id_in(output: str) -> str | None:
 
 
 def app_folder(temporary: Path) -> Path:
-    """Return the folder of the Flower app: the checkout, or what an installation is made of.
+    """Return the folder of the Flower app.
 
-    A wheel has no pyproject.toml beside its packages; the app is put together under ``temporary``.
+    In a checkout this is the checkout. An installed wheel has no pyproject.toml beside its
+    packages: the app is copied together under ``temporary``.
     """
     root = Path(str(efmodel.__file__)).parent.parent
     if (root / "pyproject.toml").is_file():

@@ -12,7 +12,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from simulation.bench import aggregate, conformer, device, frozen, scale, simulate, traffic, train
+from simulation.bench import (
+    aggregate,
+    conformer,
+    device,
+    frozen,
+    scale,
+    simulate,
+    startup,
+    traffic,
+    train,
+)
 from simulation.bench.figure import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
@@ -23,17 +33,18 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "frozen": frozen.run,
     "scale": scale.run,
     "simulate": simulate.run,
+    "startup": startup.run,
     "train": train.run,
 }
 
 
 def main(
     names: Annotated[
-        list[str] | None, typer.Argument(help=f"Of {', '.join(BENCHMARKS)}; all by default.")
+        list[str] | None, typer.Argument(help=f"Some of {', '.join(BENCHMARKS)}; all by default.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Write the figures as JSON here.")] = None,
 ) -> None:
-    """Measure, print a table, and write the figures down."""
+    """Run benchmarks, print their figures as a table, and write them as JSON."""
     figures: list[Figure] = []
     for name in names or BENCHMARKS:
         if name not in BENCHMARKS:

@@ -1,4 +1,4 @@
-"""A federation run by ``ef-asr simulate``, watched from outside: its rounds, time and memory."""
+"""Run ``ef-asr simulate`` as a user does, and measure its time and its server's memory."""
 
 import subprocess
 import sys
@@ -22,15 +22,15 @@ LOOK_SECONDS = 0.2
 class Memory:
     """Memory of a process, in bytes."""
 
-    whole: float = 0.0  # libraries, and Ray's object store as far as it was touched, included
-    own: float = 0.0  # what the process allocated for itself
+    whole: float = 0.0  # with its libraries and the parts of Ray's object store that it touched
+    own: float = 0.0  # allocated by the process itself
 
     @classmethod
     def of(cls, pid: int) -> "Memory":
-        """Return its largest resident set so far, which Linux keeps, and what is its own now."""
+        """Return the largest resident set so far, and the anonymous memory now, as Linux counts."""
         lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
-        said = {key: value.split() for key, _, value in (line.partition(":") for line in lines)}
-        return cls(*(1024.0 * int(said.get(key, ["0"])[0]) for key in ("VmHWM", "RssAnon")))
+        values = {key: value.split() for key, _, value in (line.partition(":") for line in lines)}
+        return cls(*(1024.0 * int(values.get(key, ["0"])[0]) for key in ("VmHWM", "RssAnon")))
 
     def most(self, other: "Memory") -> "Memory":
         """Return the larger of each."""
@@ -39,42 +39,42 @@ class Memory:
 
 @dataclass(frozen=True)
 class Federation:
-    """One run, after it ended well."""
+    """A completed run."""
 
-    rounds: list[dict[str, Any]]  # what metrics.jsonl says
+    rounds: list[dict[str, Any]]  # the records of metrics.jsonl
     seconds: float  # of the whole command
-    server: "Memory"  # the most that the server app's process held
+    server: Memory  # the largest of the server app's process
 
 
 def simulated(*arguments: str) -> Federation:
-    """Run ``ef-asr simulate`` with these arguments in a folder that does not stay.
+    """Run ``ef-asr simulate`` with these arguments in a temporary folder.
 
     Raises
     ------
     RuntimeError
-        With the end of what it said, if it failed.
+        If the run fails; with the end of its output.
     """
     with tempfile.TemporaryDirectory(prefix="ef-asr-bench-") as folder:
         output = Path(folder) / "run"
         command = [str(Path(sys.executable).parent / "ef-asr"), "simulate", *arguments]
-        said = Path(folder) / "said"
+        printed = Path(folder) / "printed"
         began = time.monotonic()
-        with said.open("wb") as file:
+        with printed.open("wb") as file:
             run = subprocess.Popen(
                 [*command, "--output", str(output)], stdout=file, stderr=subprocess.STDOUT
             )
             try:
                 peak = _watch(run)
-            finally:  # interrupted, say: nothing of it stays behind
+            finally:  # also after Ctrl-C
                 stop_family(run)
         seconds = time.monotonic() - began
         if run.returncode:
-            raise RuntimeError(f"{' '.join(command)} failed:\n{said.read_text()[-3000:]}")
+            raise RuntimeError(f"{' '.join(command)} failed:\n{printed.read_text()[-3000:]}")
         return Federation(read_metrics(output / "metrics.jsonl"), seconds, peak)
 
 
 def _watch(run: subprocess.Popen[bytes]) -> Memory:
-    """Return the most memory that the server process held, when the run has ended."""
+    """Wait for the end of the run and return the most memory that its server process held."""
     server, peak = None, Memory()
     while run.poll() is None:
         with suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):  # just ended

@@ -1,0 +1,8 @@
+"""What a Ray worker of a simulation imports as it starts; see ``simulation.superlink``."""
+
+import os
+
+# Each simulated client has one core, and Ray says so to torch only when the first message comes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import client_app.round  # noqa: E402, F401
