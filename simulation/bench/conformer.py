@@ -14,7 +14,8 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from efmodel.config import preset
-from efmodel.model.early_exit import EarlyExitEncoder, EarlyExitForCTC
+from efmodel.model.early_exit import EarlyExitForCTC
+from efmodel.model.encoder import EarlyExitEncoder
 from simulation.bench.figure import Figure
 
 THREADS = 2
