@@ -210,7 +210,7 @@ def data(data_path: str) -> Finding:
     except (recordings.DataError, OSError) as error:
         advice = "a folder with metadata.jsonl: file_name, text, speaker (README, Your recordings)"
         return Finding("data", str(error), advice)
-    counted = statistics.take(
+    counted = statistics.count(
         found.train, vocabulary.of_preset("tiny"), preset("tiny"), to_train=True
     )
     seconds, skipped = sum(counted.seconds), len(counted.skipped.recordings)

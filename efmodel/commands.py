@@ -113,9 +113,9 @@ def data(
         typer.secho(str(error), fg="red", err=True)
         raise typer.Exit(2) from None
 
-    halves = {"train": statistics.take(found.train, tokenizer, config, to_train=True)}
+    halves = {"train": statistics.count(found.train, tokenizer, config, to_train=True)}
     if found.test is not None:
-        halves["test"] = statistics.take(found.test, tokenizer, config, to_train=False)
+        halves["test"] = statistics.count(found.test, tokenizer, config, to_train=False)
     table = Table("", *halves)
     columns = [half.figures() for half in halves.values()]
     for what in columns[0]:

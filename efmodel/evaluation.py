@@ -17,7 +17,7 @@ from efmodel.speech.utterances import Inputs, Utterance, collate
 
 
 class _ErrorRate(evaluate.Metric):  # type: ignore[misc]
-    """An edit distance over a number of reference units."""
+    """Edits per reference unit."""
 
     unit = ""
 
@@ -63,7 +63,7 @@ class CharacterErrorRate(_ErrorRate):
 
 @dataclass(frozen=True)
 class ExitScore:
-    """How one exit did: mean CTC loss per utterance, and edit counts against their references."""
+    """Mean CTC loss per utterance at one exit, and the edits against the reference texts."""
 
     loss: float
     word_errors: int
@@ -73,12 +73,12 @@ class ExitScore:
 
     @property
     def wer(self) -> float:
-        """Word error rate, as a share."""
+        """Word error rate: edits per word, 0.1 for 10 %."""
         return self.word_errors / self.words
 
     @property
     def cer(self) -> float:
-        """Character error rate, as a share."""
+        """Character error rate: edits per character, 0.1 for 10 %."""
         return self.character_errors / self.characters
 
 
@@ -90,20 +90,38 @@ def transcribe(
     batch_seconds: float,
     inputs: Inputs = collate,
 ) -> tuple[list[list[str]], list[float], list[Utterance]]:
-    """Return the words per exit and utterance, the mean loss per exit, the utterances' order."""
+    """Recognise utterances at every exit.
+
+    Parameters
+    ----------
+    model, tokenizer
+        The recogniser.
+    utterances : Sequence[Utterance]
+        With reference texts.
+    batch_seconds : float
+        Seconds of audio in a batch, padding included.
+    inputs : callable
+        Makes the model's arguments from a batch.
+
+    Returns
+    -------
+    tuple
+        The texts per exit and utterance, the mean CTC loss per exit, and the utterances in the
+        order of the texts.
+    """
     was_training = model.training
     model.eval()
-    words: list[list[str]] = [[] for _ in range(model.config.num_exits)]
+    texts: list[list[str]] = [[] for _ in range(model.config.num_exits)]
     losses = torch.zeros(model.config.num_exits)
     order: list[Utterance] = []
     for batch in batches(utterances, batch_seconds, seed=0):
         output = model(**{k: v.to(model.device) for k, v in inputs(batch).items()})
         losses += output.losses.cpu() * len(batch)
-        for heard, logits in zip(words, output.logits, strict=True):
-            heard += text.decode_greedily(logits, output.lengths, tokenizer)
+        for at_exit, logits in zip(texts, output.logits, strict=True):
+            at_exit += text.decode_greedily(logits, output.lengths, tokenizer)
         order += batch
     model.train(was_training)
-    return words, (losses / max(1, len(order))).tolist(), order
+    return texts, (losses / max(1, len(order))).tolist(), order
 
 
 def score(
@@ -113,15 +131,15 @@ def score(
     batch_seconds: float,
     inputs: Inputs = collate,
 ) -> list[ExitScore]:
-    """Return each exit's score on the utterances, shallow to deep; none if there are none."""
+    """Return the score of each exit, shallow to deep; an empty list if there are no utterances."""
     if not utterances:
         return []
-    words, losses, order = transcribe(model, utterances, tokenizer, batch_seconds, inputs)
+    texts, losses, order = transcribe(model, utterances, tokenizer, batch_seconds, inputs)
     references = [utterance.text for utterance in order]
     scores = []
-    for heard, loss in zip(words, losses, strict=True):
-        by_word = WordErrorRate().compute(predictions=heard, references=references)
-        by_character = CharacterErrorRate().compute(predictions=heard, references=references)
+    for predictions, loss in zip(texts, losses, strict=True):
+        by_word = WordErrorRate().compute(predictions=predictions, references=references)
+        by_character = CharacterErrorRate().compute(predictions=predictions, references=references)
         scores.append(
             ExitScore(
                 loss=loss,

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from efmodel.config import IGNORED
 from efmodel.exit_weights import exit_weights
 from efmodel.model.frames import frame_mask
-
-IGNORED = -100  # label value behind an utterance's own text
 
 
 def ctc(logits: Tensor, lengths: Tensor, labels: Tensor, blank: int) -> Tensor:

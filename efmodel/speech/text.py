@@ -50,7 +50,7 @@ def min_frames(labels: list[int]) -> int:
 
 
 def spell(labels: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the text of labels without repetitions; blanks and other special tokens are removed."""
+    """Return the text of labels without repetitions; special tokens are left out."""
     space = boundary(tokenizer)
     special = set(tokenizer.all_special_tokens) - {space}
     tokens = [t for t in tokenizer.convert_ids_to_tokens(labels) if t not in special]

@@ -45,7 +45,7 @@ def bpe_from(
 
 
 def of_preset(name: str) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of the model preset ``name``: subwords for ``paper``, else characters."""
+    """Return the tokenizer of the preset ``name``: subwords for ``paper``, else characters."""
     if name == "paper":
         return bpe_from(BPE256.read_text(encoding="utf-8"))
     return tokenizer_from(CHARACTERS)
