@@ -210,7 +210,7 @@ def data(data_path: str) -> Finding:
     except (recordings.DataError, OSError) as error:
         advice = "a folder with metadata.jsonl: file_name, text, speaker (README, Your recordings)"
         return Finding("data", str(error), advice)
-    counts = statistics.take(
+    counts = statistics.count(
         corpus.train, vocabulary.of_preset("tiny"), preset("tiny"), to_train=True
     )
     seconds, skipped = sum(counts.seconds), len(counts.skipped.recordings)

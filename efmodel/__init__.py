@@ -1,7 +1,7 @@
-"""The early-exit speech recogniser, and all that server and clients share.
+"""The early-exit speech recogniser, and everything that server and clients share.
 
-The model classes load on first use, so that light programs (the command line, a device that
-answers a query) do not pay for importing torch.
+The model classes are imported on first use: the command line and a device that answers a query
+need no torch, which takes seconds to import.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,16 +1,21 @@
-"""Writing a file so that it is there whole, or not there, whatever happens meanwhile."""
+"""Write a file atomically: readers see the old content or the new, never a part of it."""
 
 import os
 from pathlib import Path
 
-PART = ".part"  # ends the name of a file that is still being written
+PART = ".part"  # suffix of a file that is still being written
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path``, in a folder that is made if need be.
+    """Write ``data`` to ``path`` atomically, and create its folder if it does not exist.
 
-    Whoever else writes or reads it, and after a crash or a loss of power too, finds all of it or
-    what was there before.
+    Other processes find the old file or the complete new one, also after a crash or a power
+    failure. Several processes may write the same path.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; nothing is left of it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
@@ -21,10 +26,10 @@ def write(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except BaseException:
-        part.unlink(missing_ok=True)  # a full disk is not left fuller
+        part.unlink(missing_ok=True)  # free the space, the disk may be full
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # the name too
+        os.fsync(folder)  # the new name must survive a power failure, too
     finally:
         os.close(folder)

@@ -40,7 +40,7 @@ def evaluate(
     from rich.console import Console
     from rich.table import Table
 
-    from efmodel.corpus_score import score_corpus
+    from efmodel.evaluation import score_corpus
 
     result = score_corpus(model, data, exit)
     minutes = result.seconds / 60
@@ -68,17 +68,19 @@ def data(
     from rich.console import Console
     from rich.table import Table
 
-    from efmodel.corpus_census import count_corpus
+    from efmodel.model.loading import describe
+    from efmodel.speech.statistics import count_corpus
 
-    halves = count_corpus(name, str(data_path or ""), model)
-    table = Table("", *halves)
-    columns = [half.figures() for half in halves.values()]
+    model_config, tokenizer = describe(model)
+    splits = count_corpus(name, str(data_path or ""), tokenizer, model_config)
+    table = Table("", *splits)
+    columns = [census.figures() for census in splits.values()]
     for figure in columns[0]:
         table.add_row(figure, *(column[figure] for column in columns))
     Console().print(table)
-    for half, census in halves.items():
+    for split, census in splits.items():
         for line in census.remarks():
-            print(f"{half}: {line}")
+            print(f"{split}: {line}")
 
 
 @shown_errors()

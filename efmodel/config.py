@@ -1,4 +1,4 @@
-"""Sizes of an early-exit model, and the presets that have a name."""
+"""Configuration of an early-exit model, and presets of its sizes."""
 
 from typing import Any, Literal
 
@@ -6,44 +6,47 @@ from transformers import Wav2Vec2Config
 
 SAMPLE_RATE = 16_000  # Hz, of every waveform inside the project
 HOP = 160  # samples between mel frames: 10 ms, so 100 mel frames a second
+IGNORED = -100  # padding of a batch's labels, as everywhere in transformers
 
 
 class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
     """Configuration of :class:`efmodel.EarlyExitForCTC`.
 
-    All that wav2vec2's own configuration has (``hidden_size``, ``num_attention_heads``, dropouts,
-    ``conv_dim`` ...), and:
+    It has every field of wav2vec2's configuration (``hidden_size``, ``num_attention_heads``,
+    dropouts, ``conv_dim`` ...), and the following.
 
     Attributes
     ----------
     frontend : {"mel", "waveform"}
-        80 log-mel bands and 4x convolutional subsampling (40 ms a frame), or wav2vec2's
+        Log-mel bands and 4x convolutional subsampling (40 ms a frame), or wav2vec2's
         convolutional feature encoder on the waveform (20 ms a frame).
     layer_type : {"transformer", "wavlm", "conformer"}
-        The encoder layers: wav2vec2's, WavLM's with gated relative positions, or those of
-        :mod:`efmodel.model.conformer`.
+        Kind of encoder layers: wav2vec2's, WavLM's with gated relative positions, or the
+        conformer's of :mod:`efmodel.model.conformer`.
     conv_depthwise_kernel_size : int
-        Frames that a conformer layer's convolution sees, odd.
+        Kernel size of a conformer layer's convolution, in frames; an odd number.
     exit_layers : list of int
-        ``exit_layers[e - 1]`` is the encoder layer (from 1) after which exit ``e`` stands;
-        ascending, the last one is ``num_hidden_layers``: no layer lies behind the deepest exit.
+        Exit ``e`` follows encoder layer ``exit_layers[e - 1]``; layers count from 1. Ascending;
+        the last entry is ``num_hidden_layers``, so the deepest exit uses all layers.
     exit_loss : {"mean", "sum", "last", "linear", "inverse", "deepening"}
-        How the exits' CTC losses become one; see :mod:`efmodel.exit_weights`.
+        How the exits' CTC losses are combined; see :mod:`efmodel.exit_weights`.
     num_mel_bins : int
-        Bands of the mel front end.
+        Number of mel bands of the mel front end.
     mask_mel_bins, mask_mel_frames : int
-        Widest SpecAugment masks while training, in bands and frames of 10 ms; 0 for none.
+        Largest width of the SpecAugment masks in training, in bands and in frames of 10 ms;
+        0 turns them off.
     do_normalize : bool
-        Whether the waveform front end first brings each utterance to unit variance.
+        Whether the waveform front end normalises each utterance to zero mean and unit variance.
     feat_proj_layer_norm : bool
-        Whether the projection behind the front end starts with a norm; some HuBERTs' does not.
+        Whether the projection after the front end starts with a layer norm; some HuBERT
+        checkpoints have none.
     conv_pos_kernel_size : int
-        0 for wav2vec2's one convolution for position; else the kernel of Data2VecAudio's stack of
-        ``num_conv_pos_embeddings`` convolutions.
+        0 for wav2vec2's positional embedding, a single convolution; otherwise the kernel size of
+        Data2VecAudio's, a stack of ``num_conv_pos_embeddings`` convolutions.
     num_buckets, max_bucket_distance : int
-        WavLM's relative positions.
+        Size of WavLM's table of relative positions, and the distance in frames where it ends.
     lora_rank : int
-        Rank of the low-rank additions to the encoder layers; 0 for none.
+        Rank of the LoRA adapters in the encoder layers; 0 for none.
     """
 
     model_type = "early-exit-ctc"
@@ -63,9 +66,9 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
     max_bucket_distance: int = 800
     lora_rank: int = 0
 
-    # Masks behind the front end are a pretrained model's affair: its own config turns them on.
+    # wav2vec2's masks after the front end are off unless a pretrained checkpoint turns them on.
     mask_time_prob: float | int = 0.0
-    # Dropping whole layers at random would leave some exits of a step without a gradient.
+    # If whole layers were dropped at random, some exits would get no gradient in a step.
     layerdrop: float | int = 0.0
     do_stable_layer_norm: bool = True
 
@@ -73,14 +76,16 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
         if self.frontend == "mel":  # the paper's 4x subsampling: two convolutions of stride 2
             self.conv_dim = [self.hidden_size, self.hidden_size]
             self.conv_kernel, self.conv_stride = [3, 3], [2, 2]
-        if self.exit_loss == "weighted":  # version 0.1.0 had two names for it
-            self.exit_loss = "linear"
         super().__post_init__(**kwargs)
+        if self.exit_loss == "weighted":  # the name of "linear" in models saved by version 0.1.0
+            self.exit_loss = "linear"
         self.exit_layers = [int(layer) for layer in self.exit_layers]
         self._check_exits()
         if self.conv_depthwise_kernel_size % 2 == 0:
-            found = self.conv_depthwise_kernel_size
-            raise ValueError(f"conv_depthwise_kernel_size: found {found}, wanted an odd number")
+            raise ValueError(
+                f"conv_depthwise_kernel_size: found {self.conv_depthwise_kernel_size}, "
+                "wanted an odd number"
+            )
 
     def _check_exits(self) -> None:
         layers = list(self.exit_layers)
@@ -90,13 +95,13 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
             )
         if layers[-1] != self.num_hidden_layers:
             raise ValueError(
-                f"exit_layers: the deepest exit stands after layer {layers[-1]}, wanted after the "
-                f"last layer, num_hidden_layers = {self.num_hidden_layers}"
+                f"exit_layers: found the deepest exit after layer {layers[-1]}, wanted it after "
+                f"the last layer (num_hidden_layers = {self.num_hidden_layers})"
             )
 
     @property
     def has_pre_norm(self) -> bool:
-        """Whether layers hand on sums that no norm has touched: each exit then needs its own."""
+        """Whether the layers normalise their input, not their output: each exit then has a norm."""
         return self.layer_type != "conformer" and self.do_stable_layer_norm
 
     @property
@@ -105,7 +110,7 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
         return len(self.exit_layers)
 
     def num_frames(self, num_samples: int) -> int:
-        """Return how many encoder frames a waveform of ``num_samples`` at 16 kHz becomes."""
+        """Return the number of encoder frames of a waveform of ``num_samples`` at 16 kHz."""
         frames = num_samples // HOP + 1 if self.frontend == "mel" else num_samples
         for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
             padding = 2 * (kernel // 2) if self.frontend == "mel" else 0
@@ -130,7 +135,7 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # About 1.8 M parameters: learns the sample within minutes on two CPU cores.
+    # About 1.8 M parameters: trains on the sample within minutes on two CPU cores.
     "tiny": {
         "frontend": "mel",
         "hidden_size": 144,
@@ -141,7 +146,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "mask_mel_bins": 20,
         "mask_mel_frames": 5,
     },
-    # About 5.9 M parameters and the paper's depth and exits, for a few cores.
+    # About 5.9 M parameters, with the paper's depth and exits: for a few CPU cores.
     "small": {
         "frontend": "mel",
         "hidden_size": 192,
@@ -152,7 +157,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "mask_mel_bins": 20,
         "mask_mel_frames": 5,
     },
-    # The paper's (arXiv 2405.17376): 31.6 M parameters.
+    # The model of the paper (arXiv 2405.17376): 31.6 M parameters.
     "paper": {
         "frontend": "mel",
         "layer_type": "conformer",
@@ -166,8 +171,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "mask_mel_bins": 27,
         "mask_mel_frames": 40,
     },
-    # The sizes of facebook/wav2vec2-base (95 M parameters) and -large (317 M), weights at random;
-    # `model = facebook/wav2vec2-base` starts from its weights.
+    # The sizes of facebook/wav2vec2-base (95 M parameters) and -large (317 M) with random weights;
+    # `model = facebook/wav2vec2-base` starts from the pretrained weights.
     "wav2vec2-base": {
         "frontend": "waveform",
         "do_stable_layer_norm": False,
@@ -186,7 +191,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def preset(name: str, **changes: Any) -> EarlyExitConfig:
-    """Return the preset of that name, with ``changes`` applied.
+    """Return the configuration of the model preset ``name``, with ``changes`` to its fields.
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -9,15 +10,19 @@ import evaluate
 import jiwer
 import torch
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from efmodel.model.early_exit import EarlyExitForCTC
-from efmodel.speech import text
+from efmodel.model.loading import load
+from efmodel.settings import Settings
+from efmodel.speech import corpus, text
 from efmodel.speech.batches import batches
-from efmodel.speech.utterances import Inputs, Utterance, collate
+from efmodel.speech.recordings import DataError
+from efmodel.speech.utterances import Inputs, Utterance, collate, prepare
 
 
 class _ErrorRate(evaluate.Metric):  # type: ignore[misc]
-    """An edit distance over a number of reference units."""
+    """Edits per reference unit."""
 
     unit = ""
 
@@ -63,7 +68,7 @@ class CharacterErrorRate(_ErrorRate):
 
 @dataclass(frozen=True)
 class ExitScore:
-    """How one exit did: mean CTC loss per utterance, and edit counts against their references."""
+    """Mean CTC loss per utterance at one exit, and the edits against the reference texts."""
 
     loss: float
     word_errors: int
@@ -73,12 +78,12 @@ class ExitScore:
 
     @property
     def wer(self) -> float:
-        """Word error rate, as a share."""
+        """Word error rate: edits per word, 0.1 for 10 %."""
         return self.word_errors / self.words
 
     @property
     def cer(self) -> float:
-        """Character error rate, as a share."""
+        """Character error rate: edits per character, 0.1 for 10 %."""
         return self.character_errors / self.characters
 
 
@@ -90,20 +95,38 @@ def transcribe(
     batch_seconds: float,
     inputs: Inputs = collate,
 ) -> tuple[list[list[str]], list[float], list[Utterance]]:
-    """Return the words per exit and utterance, the mean loss per exit, the utterances' order."""
+    """Recognise utterances at every exit.
+
+    Parameters
+    ----------
+    model, tokenizer
+        The recogniser.
+    utterances : Sequence[Utterance]
+        With reference texts.
+    batch_seconds : float
+        Seconds of audio in a batch, padding included.
+    inputs : callable
+        Makes the model's arguments from a batch.
+
+    Returns
+    -------
+    tuple
+        The texts per exit and utterance, the mean CTC loss per exit, and the utterances in the
+        order of the texts.
+    """
     was_training = model.training
     model.eval()
-    words: list[list[str]] = [[] for _ in range(model.config.num_exits)]
+    texts: list[list[str]] = [[] for _ in range(model.config.num_exits)]
     losses = torch.zeros(model.config.num_exits)
     order: list[Utterance] = []
     for batch in batches(utterances, batch_seconds, seed=0):
         output = model(**{k: v.to(model.device) for k, v in inputs(batch).items()})
         losses += output.losses.cpu() * len(batch)
-        for heard, logits in zip(words, output.logits, strict=True):
-            heard += text.decode_greedily(logits, output.lengths, tokenizer)
+        for at_exit, logits in zip(texts, output.logits, strict=True):
+            at_exit += text.decode_greedily(logits, output.lengths, tokenizer)
         order += batch
     model.train(was_training)
-    return words, (losses / max(1, len(order))).tolist(), order
+    return texts, (losses / max(1, len(order))).tolist(), order
 
 
 def score(
@@ -113,15 +136,15 @@ def score(
     batch_seconds: float,
     inputs: Inputs = collate,
 ) -> list[ExitScore]:
-    """Return each exit's score on the utterances, shallow to deep; none if there are none."""
+    """Return the score of each exit, shallow to deep; an empty list if there are no utterances."""
     if not utterances:
         return []
-    words, losses, order = transcribe(model, utterances, tokenizer, batch_seconds, inputs)
+    texts, losses, order = transcribe(model, utterances, tokenizer, batch_seconds, inputs)
     references = [utterance.text for utterance in order]
     scores = []
-    for heard, loss in zip(words, losses, strict=True):
-        by_word = WordErrorRate().compute(predictions=heard, references=references)
-        by_character = CharacterErrorRate().compute(predictions=heard, references=references)
+    for predictions, loss in zip(texts, losses, strict=True):
+        by_word = WordErrorRate().compute(predictions=predictions, references=references)
+        by_character = CharacterErrorRate().compute(predictions=predictions, references=references)
         scores.append(
             ExitScore(
                 loss=loss,
@@ -132,3 +155,57 @@ def score(
             )
         )
     return scores
+
+
+@dataclass(frozen=True)
+class CorpusScore:
+    """The score of each exit, shallow to deep, and the data that they were measured on.
+
+    Attributes
+    ----------
+    half : str
+        "test", or "all" of a corpus without a test half.
+    utterances : int
+        Utterances in it that can be used.
+    seconds : float
+        Their length in all.
+    exits : list of ExitScore
+        One per exit.
+    """
+
+    half: str
+    utterances: int
+    seconds: float
+    exits: list[ExitScore]
+
+
+def score_corpus(folder: Path, data: str, exit: int | None = None) -> CorpusScore:
+    """Evaluate a model on a corpus' test half, or on all of it if it has none.
+
+    Parameters
+    ----------
+    folder : Path
+        A saved model, or a run folder.
+    data : str
+        A folder of recordings, or a corpus by name.
+    exit : int, optional
+        The exit at which the model is cut; by default all exits are evaluated.
+
+    Raises
+    ------
+    ModelError
+        If the folder holds no model, or the model has no such exit.
+    DataError
+        If there is no such corpus, or no utterance in it can be used.
+    """
+    logging.disable_progress_bar()  # of transformers
+    model, tokenizer = load(folder, exit)
+    source = corpus.load(*corpus.named(data))
+    half, dataset = ("test", source.test) if source.test is not None else ("all", source.train)
+    utterances, skipped = prepare(dataset, tokenizer, model.config, to_train=False)
+    skipped.log(half)
+    if not utterances:
+        raise DataError(f"data: found no readable utterance in {data}")
+    seconds = sum(utterance.seconds for utterance in utterances)
+    exits = score(model, utterances, tokenizer, Settings.batch_seconds)
+    return CorpusScore(half, len(utterances), seconds, exits)

@@ -9,7 +9,7 @@ from rich.table import Table
 from client_app.capacity.measuring import Budget, Cost, measure
 from client_app.capacity.own import budget_of
 from efmodel.config import EarlyExitConfig
-from efmodel.model.description import describe
+from efmodel.model.loading import describe
 from efmodel.settings import Settings
 
 

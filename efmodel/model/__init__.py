@@ -1,1 +1,1 @@
-"""The early-exit model; nothing is imported here, to keep light programs light."""
+"""The early-exit model. Nothing is imported here: a query must not load torch."""

@@ -1,10 +1,10 @@
-"""Conformer layers: attention for what is far, convolution for what is near.
+"""Conformer layers.
 
 Gulati et al., "Conformer: Convolution-augmented Transformer for Speech Recognition" (arXiv
-2005.08100), with the sizes of arXiv 2405.17376. Where that has batch norm in its convolution
-module, these layers normalise each frame over its channels: running statistics would have to be
-averaged between clients whose speech differs, and a batch's own would let padding and the other
-utterances in. So a layer has no buffers, and padding never changes a result.
+2005.08100), with the sizes of arXiv 2405.17376. The convolution module normalises each frame over
+its channels, where the paper uses batch norm: running statistics would have to be averaged between
+clients with different speech, and the statistics of a batch depend on padding and on the other
+utterances. So a layer has no buffers, and padding never changes a result.
 """
 
 import torch
@@ -16,26 +16,26 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2Attention
 from efmodel.config import EarlyExitConfig
 from efmodel.model.dropout import Dropout
 
-WAVELENGTHS = 10_000.0  # the longest sinusoid's, over 2 pi, in frames (arXiv 1706.03762)
+WAVELENGTHS = 10_000.0  # longest wavelength over 2 pi, in frames (arXiv 1706.03762)
 
 
 class SinusoidalPosition(nn.Module):
-    """The absolute position of a frame as sines and cosines; nothing to learn or to send."""
+    """Sinusoidal embedding of a frame's absolute position; it has no parameters."""
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Return positions ``[frames, hidden]``, to be added to ``hidden`` [batch, frames, hidden].
+        """Return positions ``[frames, hidden]`` for ``hidden`` ``[batch, frames, hidden]``.
 
-        Sines stand in the first half, cosines in the second.
+        The first half of the channels are sines, the second half cosines.
         """
         _, frames, size = hidden.shape
-        place = torch.arange(frames, device=hidden.device, dtype=torch.float32)
-        half = torch.arange(0, size, 2, device=hidden.device, dtype=torch.float32)
-        angle = place[:, None] * WAVELENGTHS ** (-half / size)
+        position = torch.arange(frames, device=hidden.device, dtype=torch.float32)
+        channel = torch.arange(0, size, 2, device=hidden.device, dtype=torch.float32)
+        angle = position[:, None] * WAVELENGTHS ** (-channel / size)
         return torch.cat([angle.sin(), angle.cos()], -1)[:, :size].to(hidden.dtype)
 
 
 class FeedForward(nn.Module):
-    """Norm, a wider layer with SiLU, and back."""
+    """Layer norm, a wider linear layer with SiLU, and a linear layer back to the hidden size."""
 
     def __init__(self, config: EarlyExitConfig) -> None:
         super().__init__()
@@ -53,9 +53,10 @@ class FeedForward(nn.Module):
 
 
 class ConvolutionModule(nn.Module):
-    """What a frame's neighbours say: gate, depthwise convolution, norm, SiLU, mix.
+    """Gated linear unit, depthwise convolution over time, norm, SiLU and a linear layer.
 
-    The pointwise convolutions are linear layers, so that frames keep their channels together.
+    The pointwise convolutions are linear layers, so the memory layout stays ``[batch, frames,
+    channels]``.
     """
 
     def __init__(self, config: EarlyExitConfig) -> None:
@@ -63,7 +64,7 @@ class ConvolutionModule(nn.Module):
         size, kernel = config.hidden_size, config.conv_depthwise_kernel_size
         self.layer_norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
         self.gate = nn.Linear(size, 2 * size)
-        self.padding = kernel // 2  # on each side: as many frames come out as went in
+        self.padding = kernel // 2  # frames on each side, so the number of frames stays the same
         self.depthwise = nn.Conv1d(size, size, kernel, padding=self.padding, groups=size)
         self.channel_norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
         self.mix = nn.Linear(size, size)
@@ -72,12 +73,12 @@ class ConvolutionModule(nn.Module):
     def forward(self, hidden: Tensor, frame_mask: Tensor) -> Tensor:
         """Return ``[batch, frames, hidden]`` for ``hidden`` of that shape.
 
-        ``frame_mask`` is ``[batch, frames, 1]``, False behind each utterance's end: the convolution
-        finds zeros there, as it does behind the longest one.
+        ``frame_mask`` is ``[batch, frames, 1]``, False for padding: the convolution sees zeros
+        after the end of every utterance, as it does after the longest one.
         """
         gated = functional.glu(self.gate(self.layer_norm(hidden))) * frame_mask
-        # As an image of one row, (B, T, C) -> (B, C, 1, T), the convolution takes memory in which a
-        # frame's channels lie together as it is; in one dimension it copies, four times as slow.
+        # As an image of one row, (B, T, C) -> (B, C, 1, T): conv2d takes this channels-last memory
+        # as it is, conv1d copies it and is four times as slow.
         image = functional.conv2d(
             gated.transpose(1, 2)[:, :, None],
             self.depthwise.weight[:, :, None],
@@ -85,13 +86,13 @@ class ConvolutionModule(nn.Module):
             padding=(0, self.padding),
             groups=self.depthwise.groups,
         )
-        near = image[:, :, 0].transpose(1, 2)  # (B, C, 1, T) -> (B, T, C)
-        mixed: Tensor = self.dropout(self.mix(functional.silu(self.channel_norm(near))))
+        convolved = image[:, :, 0].transpose(1, 2)  # (B, C, 1, T) -> (B, T, C)
+        mixed: Tensor = self.dropout(self.mix(functional.silu(self.channel_norm(convolved))))
         return mixed
 
 
 class ConformerLayer(GradientCheckpointingLayer):  # type: ignore[misc]
-    """Half a feed-forward, attention, convolution, the other half, and a norm."""
+    """Half-weighted feed-forward, attention, convolution, half-weighted feed-forward, norm."""
 
     def __init__(self, config: EarlyExitConfig) -> None:
         super().__init__()
@@ -111,12 +112,14 @@ class ConformerLayer(GradientCheckpointingLayer):  # type: ignore[misc]
     def forward(self, hidden: Tensor, attention_mask: Tensor | None, frame_mask: Tensor) -> Tensor:
         """Return ``[batch, frames, hidden]`` for ``hidden`` of that shape.
 
-        ``attention_mask`` is what transformers' ``create_bidirectional_mask`` makes of the frames,
-        ``frame_mask`` is ``[batch, frames, 1]``, True where a frame belongs to its utterance.
+        ``attention_mask`` is the result of transformers' ``create_bidirectional_mask``,
+        ``frame_mask`` is ``[batch, frames, 1]``, True for an utterance's frames, False for padding.
         """
         hidden = torch.add(hidden, self.ffn1(hidden), alpha=0.5)
-        heard, _ = self.attention(self.attention_layer_norm(hidden), attention_mask=attention_mask)
-        hidden = hidden + self.attention_dropout(heard)
+        context, _ = self.attention(
+            self.attention_layer_norm(hidden), attention_mask=attention_mask
+        )
+        hidden = hidden + self.attention_dropout(context)
         hidden = hidden + self.conv_module(hidden, frame_mask)
         hidden = torch.add(hidden, self.ffn2(hidden), alpha=0.5)
         normed: Tensor = self.final_layer_norm(hidden)

@@ -1,4 +1,4 @@
-"""Which exit needs which tensor: the one rule that cutting, sending and averaging share."""
+"""The owner exit of each tensor: the rule that cutting, sending and averaging share."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ _HEAD = re.compile(r"^exits\.(\d+)\.")
 
 
 def owner_exit(name: str, exit_layers: Sequence[int]) -> int:
-    """Return the shallowest exit that needs the tensor ``name``: 1..E, or 0 if all need it.
+    """Return the shallowest exit that needs the tensor ``name``: 1..E, or 0 if every exit does.
 
     Raises
     ------

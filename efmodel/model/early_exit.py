@@ -1,4 +1,4 @@
-"""The early-exit model: front end, a stack of encoder layers, a CTC head per exit."""
+"""The early-exit model: front end, encoder, and a CTC head per exit."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,28 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCTC
-from transformers.masking_utils import create_bidirectional_mask
-from transformers.models.data2vec.modeling_data2vec_audio import (
-    Data2VecAudioPositionalConvEmbedding,
-)
 from transformers.models.wav2vec2.modeling_wav2vec2 import (
-    Wav2Vec2EncoderLayer,
-    Wav2Vec2EncoderLayerStableLayerNorm,
     Wav2Vec2FeatureProjection,
-    Wav2Vec2PositionalConvEmbedding,
     Wav2Vec2PreTrainedModel,
-)
-from transformers.models.wavlm.modeling_wavlm import (
-    WavLMEncoderLayer,
-    WavLMEncoderLayerStableLayerNorm,
 )
 from transformers.utils import ModelOutput
 
 from efmodel.config import EarlyExitConfig
 from efmodel.model import backbone, cutting, loss
-from efmodel.model.conformer import ConformerLayer, SinusoidalPosition
-from efmodel.model.dropout import draw_quickly
-from efmodel.model.frames import frame_mask
+from efmodel.model.dropout import use_fast_dropout
+from efmodel.model.encoder import EarlyExitEncoder
 from efmodel.model.frozen import FRONTEND, FrozenOutput
 from efmodel.model.lora import add_adapters
 from efmodel.model.masking import mask_features
@@ -38,20 +26,20 @@ from efmodel.model.waveform import WaveformFeatureExtractor
 
 @dataclass
 class EarlyExitOutput(ModelOutput):  # type: ignore[misc]
-    """What a forward pass gives; E is the number of exits, lists run from shallow to deep.
+    """Output of the forward pass. E is the number of exits; lists run from shallow to deep.
 
     Attributes
     ----------
     logits : list of Tensor
         E tensors ``[batch, frames, vocab]``, float32.
     lengths : Tensor
-        ``[batch]``, each utterance's own frames in ``logits``.
+        ``[batch]``, the number of frames of each utterance; the rest of ``logits`` is padding.
     losses : Tensor, optional
-        ``[E]``, the CTC loss per exit, when labels were given.
+        ``[E]``, the CTC loss per exit; given labels only.
     loss : Tensor, optional
-        The scalar that ``config.exit_loss`` makes of ``losses``.
+        The scalar that ``config.exit_loss`` combines ``losses`` to.
     hidden_states : list of Tensor, optional
-        E tensors ``[batch, frames, hidden]``: what each head sees before its own norm.
+        E tensors ``[batch, frames, hidden]``: the input of each head, before its norm.
     """
 
     loss: Tensor | None = None
@@ -62,10 +50,10 @@ class EarlyExitOutput(ModelOutput):  # type: ignore[misc]
 
 
 class ExitHead(nn.Module):
-    """One exit: norm, dropout, and a linear layer to the vocabulary.
+    """One exit: layer norm, dropout, and a linear layer to the vocabulary.
 
     Conformer layers and wav2vec2's post-norm layers (``do_stable_layer_norm=False``) end in a norm
-    of their own, and the head adds none.
+    themselves; after those the head has none.
     """
 
     def __init__(self, config: EarlyExitConfig) -> None:
@@ -82,113 +70,13 @@ class ExitHead(nn.Module):
         return logits.float()
 
 
-class StackedPositionalConv(Data2VecAudioPositionalConvEmbedding):  # type: ignore[misc]
-    """Data2VecAudio's convolutions for position, each of which sees zeros behind an utterance."""
-
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """Return positions ``[batch, frames, hidden]``; ``mask`` is ``[batch, frames]``."""
-        mask = mask[:, None, :]
-        hidden = hidden.transpose(1, 2)  # (B, T, C) -> (B, C, T)
-        for layer in self.layers:
-            hidden = layer(hidden * mask)
-        return hidden.transpose(1, 2)
-
-
-class EarlyExitEncoder(nn.Module):
-    """Position and encoder layers, by wav2vec2's names; hands out the hidden state at each exit."""
-
-    def __init__(self, config: EarlyExitConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.pos_conv_embed = position_embedding(config)
-        # The final norm of a pre-norm stack is each exit's own; a post-norm stack starts with one.
-        self.layer_norm: nn.Module = nn.Identity()
-        if not (config.has_pre_norm or config.layer_type == "conformer"):
-            self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout)
-        numbers = range(config.num_hidden_layers)
-        self.layers = nn.ModuleList(encoder_layer(config, number) for number in numbers)
-
-    def forward(self, hidden: Tensor, lengths: Tensor) -> list[Tensor]:
-        """Return E hidden states ``[batch, frames, hidden]``, shallow to deep.
-
-        ``hidden`` is ``[batch, frames, hidden]`` and ``lengths`` each utterance's frames.
-        """
-        at_exits, _ = self.through(self.positioned(hidden, lengths), lengths)
-        return at_exits
-
-    def positioned(self, hidden: Tensor, lengths: Tensor) -> Tensor:
-        """Return what the first layer sees, ``[batch, frames, hidden]``."""
-        mask = frame_mask(lengths, hidden.shape[1])
-        hidden = hidden * mask[:, :, None]
-        seen = (hidden, mask) if self.config.conv_pos_kernel_size else (hidden,)
-        positioned: Tensor = self.dropout(self.layer_norm(hidden + self.pos_conv_embed(*seen)))
-        return positioned
-
-    def through(
-        self, hidden: Tensor, lengths: Tensor, after: int = 0, last: int | None = None
-    ) -> tuple[list[Tensor], Tensor]:
-        """Return the hidden states at exits, and the last one, of the layers behind ``after``.
-
-        ``hidden`` is what layer ``after`` gave, ``[batch, frames, hidden]``.
-        """
-        masks = self._masks(hidden, frame_mask(lengths, hidden.shape[1]))
-        at_exits = []
-        for number, layer in enumerate(self.layers[after:last], start=after + 1):
-            hidden = layer(hidden, **masks)
-            if self.config.layer_type == "wavlm":
-                hidden, _ = hidden
-            if number in self.config.exit_layers:
-                at_exits.append(hidden)
-        return at_exits, hidden
-
-    def _masks(self, hidden: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """Return what the layers want beside the hidden states; ``mask`` is ``[batch, frames]``."""
-        if self.config.layer_type == "wavlm":
-            batch, frames = mask.shape
-            attention: Any = self.layers[0].attention
-            bias = attention.compute_bias(frames, frames)  # [heads, frames, frames]
-            return {"attention_mask": mask, "position_bias": bias.repeat(batch, 1, 1)}
-        attention_mask = create_bidirectional_mask(
-            config=self.config, inputs_embeds=hidden, attention_mask=mask
-        )
-        if self.config.layer_type == "conformer":
-            return {"attention_mask": attention_mask, "frame_mask": mask[:, :, None]}
-        return {"attention_mask": attention_mask}
-
-
-def position_embedding(config: EarlyExitConfig) -> nn.Module:
-    """Return what tells the layers where a frame stands."""
-    if config.layer_type == "conformer":
-        return SinusoidalPosition()
-    if config.conv_pos_kernel_size:
-        return StackedPositionalConv(config)
-    convolution: nn.Module = Wav2Vec2PositionalConvEmbedding(config)
-    return convolution
-
-
-def encoder_layer(config: EarlyExitConfig, number: int) -> nn.Module:
-    """Return encoder layer ``number``, from 0, of the configured kind."""
-    layer: nn.Module
-    if config.layer_type == "conformer":
-        layer = ConformerLayer(config)
-    elif config.layer_type == "wavlm":
-        kind = WavLMEncoderLayerStableLayerNorm if config.has_pre_norm else WavLMEncoderLayer
-        layer = kind(config, has_relative_position_bias=number == 0)
-    elif config.has_pre_norm:
-        layer = Wav2Vec2EncoderLayerStableLayerNorm(config)
-    else:
-        layer = Wav2Vec2EncoderLayer(config)
-    return layer
-
-
 class EarlyExitForCTC(Wav2Vec2PreTrainedModel):  # type: ignore[misc]
     """A speech recogniser that can be cut at any of its exits."""
 
     config: EarlyExitConfig
     config_class = EarlyExitConfig
     base_model_prefix = ""
-    _can_record_outputs: dict[str, object] = {}  # hidden states at the exits are our own affair
+    _can_record_outputs: dict[str, object] = {}  # forward collects the hidden states itself
 
     def __init__(self, config: EarlyExitConfig) -> None:
         super().__init__(config)
@@ -204,7 +92,7 @@ class EarlyExitForCTC(Wav2Vec2PreTrainedModel):  # type: ignore[misc]
         self.exits = nn.ModuleDict({str(e + 1): ExitHead(config) for e in range(config.num_exits)})
         self.post_init()
         add_adapters(self)
-        draw_quickly(self)
+        use_fast_dropout(self)
 
     @classmethod
     def from_backbone(
@@ -214,26 +102,27 @@ class EarlyExitForCTC(Wav2Vec2PreTrainedModel):  # type: ignore[misc]
         vocab_size: int | None = None,
         **changes: Any,
     ) -> "EarlyExitForCTC":
-        """Return a pretrained encoder with an exit after each of ``exit_layers``.
+        """Return a model with a pretrained encoder and an exit after each of ``exit_layers``.
 
-        Layers behind the deepest exit are left out. A CTC head in the checkpoint, if it has
-        ``vocab_size`` entries, starts every exit.
+        Layers after the deepest exit are dropped. If the checkpoint has a CTC head with
+        ``vocab_size`` entries, every exit is initialised from it.
 
         Parameters
         ----------
         name : str
             Hub name or local folder of a wav2vec2, HuBERT, WavLM or Data2VecAudio checkpoint.
         exit_layers : Sequence[int], optional
-            Every second layer by default.
+            Encoder layers from 1; by default every second one and the last.
         vocab_size : int, optional
-            That of the checkpoint's CTC head by default, or of our characters.
+            By default the size of the checkpoint's CTC head, or of
+            :data:`efmodel.speech.vocabulary.CHARACTERS` if it has none.
         **changes : Any
-            Other fields of the configuration.
+            Further fields of the configuration.
 
         Raises
         ------
         BackboneError
-            If there is no such checkpoint, it is of another architecture, or has fewer layers.
+            If the checkpoint does not exist, has another architecture, or has fewer layers.
         """
         config, source = backbone.describe(name, exit_layers, vocab_size)
         config.update(changes)
@@ -242,19 +131,30 @@ class EarlyExitForCTC(Wav2Vec2PreTrainedModel):  # type: ignore[misc]
         return model
 
     def load_backbone(self, weights: Mapping[str, Tensor], name: str) -> None:
-        """Take over a checkpoint's tensors; what it cannot have, new heads, stays as it is.
+        """Load a checkpoint's tensors; heads and LoRA adapters that it lacks stay as they are.
+
+        Parameters
+        ----------
+        weights : Mapping[str, Tensor]
+            Tensors by the names of a model without LoRA adapters.
+        name : str
+            Name of the checkpoint in an error message.
 
         Raises
         ------
         BackboneError
-            If one is missing.
+            If any other tensor is missing.
         """
-        own = {key: key.replace(".base_layer.", ".") for key in self.state_dict()}
-        new = {key for key in own if key.startswith("exits.") or ".lora_" in key}
-        new |= own.keys() & {"masked_spec_embed"}  # not every checkpoint was trained with masks
-        if missing := sorted(set(own.values()) - weights.keys() - {own[key] for key in new}):
-            raise backbone.BackboneError(f"model: found no {missing[0]} in {name}")
-        state = {key: weights[source] for key, source in own.items() if source in weights}
+        # LoRA renames a layer's tensors: q_proj.weight becomes q_proj.base_layer.weight.
+        sources = {key: key.replace(".base_layer.", ".") for key in self.state_dict()}
+        optional = {key for key in sources if key.startswith("exits.") or ".lora_" in key}
+        optional.add("masked_spec_embed")  # not every checkpoint was trained with masks
+        required = {source for key, source in sources.items() if key not in optional}
+        if missing := sorted(required - weights.keys()):
+            raise backbone.BackboneError(
+                f"model: found no tensor {missing[0]} in {name}, wanted it for the encoder"
+            )
+        state = {key: weights[source] for key, source in sources.items() if source in weights}
         self.load_state_dict(state, strict=False)
 
     def forward(
@@ -265,23 +165,29 @@ class EarlyExitForCTC(Wav2Vec2PreTrainedModel):  # type: ignore[misc]
         output_hidden_states: bool = False,
         frozen: FrozenOutput | None = None,
     ) -> EarlyExitOutput:
-        """Run all exits.
+        """Run the front end, the encoder and all exits.
 
         Parameters
         ----------
         input_values : Tensor
             Waveforms at 16 kHz, ``[batch, samples]``.
         attention_mask : Tensor, optional
-            ``[batch, samples]``, 1 where a sample belongs to its utterance, then 0; all by default.
+            ``[batch, samples]``, 1 for an utterance's samples, then 0 for padding; by default 1
+            everywhere.
         labels : Tensor, optional
             ``[batch, labels]``, padded with -100.
         output_hidden_states : bool
-            Whether to return what each exit's head sees.
+            Whether to return the input of each exit's head.
         frozen : FrozenOutput, optional
-            What ``frozen_output`` gave for the same audio, in place of ``input_values``.
+            Result of ``frozen_output`` for the same audio, in place of ``input_values``.
+
+        Raises
+        ------
+        ValueError
+            If neither ``input_values`` nor ``frozen`` is given.
         """
-        known = frozen or self._front_end(input_values, attention_mask)
-        lengths, hidden_states = known.lengths, self._hidden_states(known)
+        start = frozen or self._front_end(input_values, attention_mask)
+        lengths, hidden_states = start.lengths, self._hidden_states(start)
         logits = [
             head(state) for head, state in zip(self.exits.values(), hidden_states, strict=True)
         ]
@@ -304,18 +210,19 @@ class EarlyExitForCTC(Wav2Vec2PreTrainedModel):  # type: ignore[misc]
         features, lengths = self.feature_extractor(samples, lengths)
         return FrozenOutput(FRONTEND, features[None], lengths)
 
-    def _hidden_states(self, known: FrozenOutput) -> list[Tensor]:
-        if known.depth == FRONTEND:
-            hidden, _ = self.feature_projection(known.states[0])
-            hidden = self._masked(hidden, known.lengths)
-            at_exits: list[Tensor] = self.encoder(hidden, known.lengths)
+    def _hidden_states(self, start: FrozenOutput) -> list[Tensor]:
+        """Return the hidden states at the exits, going on from the front end or a frozen layer."""
+        if start.depth == FRONTEND:
+            hidden, _ = self.feature_projection(start.states[0])
+            hidden = self._mask_in_training(hidden, start.lengths)
+            at_exits: list[Tensor] = self.encoder(hidden, start.lengths)
             return at_exits
-        ready = [layer for layer in self.config.exit_layers if layer <= known.depth]
-        hidden = self._masked(known.states[-1], known.lengths)
-        deeper, _ = self.encoder.through(hidden, known.lengths, after=known.depth)
-        return [*known.states[: len(ready)], *deeper]
+        frozen_exits = sum(layer <= start.depth for layer in self.config.exit_layers)
+        hidden = self._mask_in_training(start.states[-1], start.lengths)
+        deeper, _ = self.encoder.run_layers(hidden, start.lengths, after=start.depth)
+        return [*start.states[:frozen_exits], *deeper]
 
-    def _masked(self, hidden: Tensor, lengths: Tensor) -> Tensor:
+    def _mask_in_training(self, hidden: Tensor, lengths: Tensor) -> Tensor:
         if not self.training:
             return hidden
         return mask_features(hidden, lengths, self.config, self.masked_spec_embed)
@@ -324,40 +231,41 @@ class EarlyExitForCTC(Wav2Vec2PreTrainedModel):  # type: ignore[misc]
     def frozen_output(
         self, input_values: Tensor, attention_mask: Tensor | None, depth: int
     ) -> FrozenOutput:
-        """Return what the frozen part gives, without dropout: all up to layer ``depth``.
+        """Return the output of the layers up to ``depth``, without dropout.
 
         Parameters
         ----------
         input_values, attention_mask : Tensor
             As for ``forward``.
         depth : int
-            0 for the front end alone, or an encoder layer; a cut model has fewer of them.
+            0 for the front end alone, or an encoder layer from 1; at most the model's last one
+            is run.
         """
         was_training = self.training
         self.eval()
-        known = self._front_end(input_values, attention_mask)
+        output = self._front_end(input_values, attention_mask)
         depth = min(depth, self.config.num_hidden_layers)
         if depth > FRONTEND:
-            hidden, _ = self.feature_projection(known.states[0])
-            hidden = self.encoder.positioned(hidden, known.lengths)
-            states, hidden = self.encoder.through(hidden, known.lengths, last=depth)
+            hidden, _ = self.feature_projection(output.states[0])
+            hidden = self.encoder.add_positions(hidden, output.lengths)
+            states, hidden = self.encoder.run_layers(hidden, output.lengths, last=depth)
             if depth not in self.config.exit_layers:
                 states = [*states, hidden]
-            known = FrozenOutput(depth, torch.stack(states), known.lengths)
+            output = FrozenOutput(depth, torch.stack(states), output.lengths)
         self.train(was_training)
-        return known
+        return output
 
     def owner_exits(self) -> dict[str, int]:
-        """Return ``{name: shallowest exit that needs it, 0 if all do}`` for the state_dict."""
+        """Return ``{name: owner exit}`` of the state_dict's tensors; 0 if every exit needs it."""
         return cutting.owner_exits(self.state_dict(), self.config.exit_layers)
 
     def cut(self, exit: int) -> "EarlyExitForCTC":
-        """Return a new, really smaller model with exits 1..``exit``; the weights are copies.
+        """Return a new, smaller model with exits 1..``exit`` and copies of their weights.
 
         Raises
         ------
         ValueError
-            If the model has no such exit.
+            If the model does not have this exit.
         """
         smaller = EarlyExitForCTC(self.config.cut(exit))
         weights = self.state_dict()

@@ -1,22 +1,25 @@
-"""What a run leaves as it is: which tensors, and how deep their output reaches.
+"""The frozen part of a model: tensors that a run does not train.
 
-``freeze = "frontend"`` is wav2vec2's feature encoder (or the mel convolutions); ``"layers:4"`` all
-up to encoder layer 4; ``train = "heads"`` all but the exits' heads; ``train = "lora"`` all but the
-heads and low-rank additions to the layers (Hu et al., arXiv 2106.09685).
+``freeze = "frontend"`` freezes wav2vec2's feature encoder (or the mel convolutions), ``"layers:4"``
+everything up to encoder layer 4. ``train = "heads"`` trains the exits' heads only, ``train =
+"lora"`` the heads and LoRA adapters in the layers (Hu et al., arXiv 2106.09685).
 
-Frozen tensors travel once to a node, which keeps them on its disk, and never back. Nor does their
-output change: what lies wholly in the frozen part is run without dropout, and its output kept too
-(``client_app.cache.features``).
+The server sends frozen tensors to a node once; the node keeps them on its disk and never returns
+them. The output of fully frozen layers does not change either: they run without dropout, and the
+client caches their output (``client_app.cache.features``).
 """
 
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
-from flwr.app import Array
 from torch import Tensor, nn
+
+if TYPE_CHECKING:  # flwr takes a second to import; a model without messages does not need it
+    from flwr.app import Array
 
 NOTHING, FRONTEND = -1, 0  # depths below layer 1
 
@@ -25,54 +28,54 @@ _LAYER = re.compile(r"^encoder\.layers\.(\d+)\.")
 
 @dataclass(frozen=True)
 class Frozen:
-    """The frozen part of a run's models.
+    """The frozen part of a model.
 
     Attributes
     ----------
     depth : int
-        What lies wholly in it and so always gives the same output: -1 nothing, 0 the front end,
-        N all up to encoder layer N.
-    only_added : bool
-        Whether of what lies behind it only heads and low-rank additions are trained.
+        Depth up to which everything is frozen, so that the output never changes: -1 nothing,
+        0 the front end, N everything up to encoder layer N.
+    adapters_only : bool
+        Whether only LoRA adapters and heads are trained in the layers after ``depth``.
     """
 
     depth: int = NOTHING
-    only_added: bool = False
+    adapters_only: bool = False
 
     def holds(self, name: str) -> bool:
-        """Return whether a tensor of the model is never trained."""
+        """Return whether the tensor ``name`` is frozen."""
         if name.startswith("exits."):
             return False
-        if self.only_added:
-            return ".lora_" not in name or self._in_depth(name)
-        return self._in_depth(name)
+        if self.adapters_only:
+            return ".lora_" not in name or self._within_depth(name)
+        return self._within_depth(name)
 
     def keep(self, model: nn.Module) -> None:
-        """Let no gradient reach what is never trained."""
+        """Turn off the gradients of the model's frozen parameters, and on those of all others."""
         for name, parameter in model.named_parameters():
             parameter.requires_grad = not self.holds(name)
 
-    def _in_depth(self, name: str) -> bool:
+    def _within_depth(self, name: str) -> bool:
         if name.startswith("feature_extractor."):
             return self.depth >= FRONTEND
         match = _LAYER.match(name)
-        layer = int(match[1]) + 1 if match else 1  # projection and position go with layer 1
+        layer = int(match[1]) + 1 if match else 1  # projection and position count as layer 1
         return layer <= self.depth
 
 
 @dataclass(frozen=True)
 class FrozenOutput:
-    """What a frozen part gives for a batch, which never changes while its weights do not.
+    """The output of a model's first part for a batch, from which ``forward`` can go on.
 
     Attributes
     ----------
     depth : int
-        0 for the front end, or the encoder layer that was last.
+        0 for the front end, or the number of the last encoder layer.
     states : Tensor
         ``[1, batch, frames, features]`` of the front end, or ``[states, batch, frames, hidden]``:
-        the hidden states at the exits so far, then the last layer's, if no exit stands there.
+        the hidden states at the exits up to ``depth``, then the last layer's if it has no exit.
     lengths : Tensor
-        ``[batch]``, each utterance's own frames.
+        ``[batch]``, the number of frames of each utterance.
     """
 
     depth: int
@@ -80,23 +83,23 @@ class FrozenOutput:
     lengths: Tensor
 
     def to(self, device: torch.device) -> "FrozenOutput":
-        """Return the same on a device."""
+        """Return a copy on ``device``."""
         return replace(self, states=self.states.to(device), lengths=self.lengths.to(device))
 
 
 def parse(freeze: str, train: str, num_layers: int) -> Frozen:
-    """Return what the run config's ``freeze`` and ``train`` leave as it is.
+    """Return the frozen part that the run config's ``freeze`` and ``train`` describe.
 
     Raises
     ------
     ValueError
-        If they cannot be read, or name a layer that the model does not have.
+        If ``freeze`` is malformed or names a layer that the model does not have.
     """
     depth = _depth(freeze, num_layers)
     if train == "heads":
         return Frozen(num_layers)
     if train == "lora":
-        return Frozen(max(depth, FRONTEND), only_added=True)
+        return Frozen(max(depth, FRONTEND), adapters_only=True)
     return Frozen(depth)
 
 
@@ -110,8 +113,8 @@ def _depth(freeze: str, num_layers: int) -> int:
     return int(number)
 
 
-def digest(arrays: Mapping[str, Array], frozen_names: Iterable[str]) -> str:
-    """Return a hash of the frozen tensors: the same name for the same weights, on every node."""
+def digest(arrays: "Mapping[str, Array]", frozen_names: Iterable[str]) -> str:
+    """Return a hash of the frozen tensors, by which nodes and server identify them."""
     sha = hashlib.sha256()
     for name in sorted(frozen_names):
         sha.update(name.encode() + arrays[name].data)

@@ -1,7 +1,7 @@
-"""Low-rank additions to the encoder layers (LoRA, Hu et al., arXiv 2106.09685), by peft.
+"""LoRA adapters in the encoder layers (Hu et al., arXiv 2106.09685), made by peft.
 
-They are part of the model's configuration (``lora_rank``), so that cutting, sending and averaging
-treat their tensors like any others; when a run ends they are merged into the layers.
+The configuration's ``lora_rank`` says whether a model has them, so cutting, sending and averaging
+treat their tensors like all others. At the end of a run they are merged into the layers.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -10,16 +10,19 @@ if TYPE_CHECKING:
     from efmodel.model.early_exit import EarlyExitForCTC
 
 _ATTENTION = ["q_proj", "v_proj"]
-# WavLM's attention reads its projections' weights itself and would pass an addition by.
+# WavLM's attention uses the weights of its projections directly and would ignore an adapter there.
 _FEED_FORWARD = ["intermediate_dense", "output_dense"]
 
 
 def add_adapters(model: "EarlyExitForCTC") -> None:
-    """Give a new model the additions that its configuration asks for; they change nothing yet."""
+    """Add the adapters that the model's configuration asks for.
+
+    A new adapter's output is zero.
+    """
     rank = model.config.lora_rank
     if not rank:
         return
-    from peft import LoraConfig, inject_adapter_in_model  # a second of imports, for who needs it
+    from peft import LoraConfig, inject_adapter_in_model  # takes a second to import
 
     targets = _FEED_FORWARD if model.config.layer_type == "wavlm" else _ATTENTION
     sizes: dict[str, Any] = {"r": rank, "lora_alpha": 2 * rank, "target_modules": targets}
@@ -27,7 +30,7 @@ def add_adapters(model: "EarlyExitForCTC") -> None:
 
 
 def with_adapters(model: "EarlyExitForCTC", rank: int) -> "EarlyExitForCTC":
-    """Return the same model with additions, which change nothing until they are trained."""
+    """Return a copy of the model with adapters of this rank; their output is zero until trained."""
     config = type(model.config).from_dict({**model.config.to_dict(), "lora_rank": rank})
     larger = type(model)(config)
     larger.load_backbone(model.state_dict(), "the model")
@@ -35,7 +38,7 @@ def with_adapters(model: "EarlyExitForCTC", rank: int) -> "EarlyExitForCTC":
 
 
 def merged(model: "EarlyExitForCTC") -> "EarlyExitForCTC":
-    """Return the same model without additions: each is in the layer that it was added to."""
+    """Return the model with each adapter merged into its layer; a model without any as it is."""
     if not model.config.lora_rank:
         return model
     from peft.tuners.lora import LoraLayer

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from efmodel.config import IGNORED
 from efmodel.exit_weights import exit_weights
 from efmodel.model.frames import frame_mask
-
-IGNORED = -100  # padding of labels
 
 
 def ctc(logits: Tensor, lengths: Tensor, labels: Tensor, blank: int) -> Tensor:

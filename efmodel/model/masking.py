@@ -1,8 +1,8 @@
-"""Random masks while training: which of them a model draws, and wav2vec2's own two kinds.
+"""Random masks in training.
 
-SpecAugment's spans on mel bands (arXiv 1904.08779) are in :mod:`efmodel.model.mel`. Here are those
-behind the front end: spans of frames become one trained vector, spans of channels zero (wav2vec
-2.0, arXiv 2006.11477, section 5.2 and appendix B).
+Two of wav2vec 2.0's masks act after the front end: spans of frames are replaced by a trained
+vector, spans of channels by zero (arXiv 2006.11477, section 5.2 and appendix B). SpecAugment's
+masks on mel bands and frames (arXiv 1904.08779) are in :mod:`efmodel.model.mel`.
 """
 
 import torch
@@ -17,8 +17,8 @@ from efmodel.settings import Settings, mask_sizes
 def choose_masks(config: EarlyExitConfig, settings: Settings) -> None:
     """Change the masks in a built model's ``config`` as the run config's ``masks`` says.
 
-    Before a model is built, ``mask_time_prob`` decides whether it has a vector for masked frames,
-    which must not differ between clients.
+    Call it after the model is built: while it is built, ``mask_time_prob`` decides whether the
+    model has a vector for masked frames, and that must be the same on every client.
     """
     config.update(mask_sizes(settings.masks))
 
@@ -31,13 +31,13 @@ def mask_features(
     Parameters
     ----------
     hidden : Tensor
-        ``[batch, frames, hidden]``, behind the feature projection.
+        Projected features, ``[batch, frames, hidden]``.
     lengths : Tensor
-        ``[batch]``, each utterance's own frames: how many spans it gets depends on nothing else.
+        ``[batch]``, the number of frames of each utterance; it sets the number of its spans.
     config : EarlyExitConfig
-        Shares (``mask_time_prob``, ``mask_feature_prob``) and lengths of spans.
+        Masked shares (``mask_time_prob``, ``mask_feature_prob``) and lengths of the spans.
     masked : nn.Parameter, optional
-        ``[hidden]``, what a masked frame becomes; zero without.
+        ``[hidden]``, replaces a masked frame; zero if the model has none.
     """
     batch, frames, size = hidden.shape
     if config.mask_time_prob:
@@ -45,8 +45,8 @@ def mask_features(
             lengths, frames, config.mask_time_prob, config.mask_time_length,
             config.mask_time_min_masks,
         )  # fmt: skip
-        instead = hidden.new_zeros(size) if masked is None else masked.to(hidden.dtype)
-        hidden = torch.where(mask[:, :, None], instead, hidden)
+        replacement = hidden.new_zeros(size) if masked is None else masked.to(hidden.dtype)
+        hidden = torch.where(mask[:, :, None], replacement, hidden)
     if config.mask_feature_prob:
         sizes = torch.full((batch,), size, device=hidden.device)
         mask = spans(
@@ -58,16 +58,27 @@ def mask_features(
 
 
 def spans(lengths: Tensor, size: int, share: float, span: int, least: int) -> Tensor:
-    """Return random spans ``[batch, size]``, True where masked, inside each one's own length.
+    """Return a random mask ``[batch, size]`` of spans, True where masked.
 
-    ``share * length / span`` spans of ``span`` positions each, rounded up or down at random, at
-    least ``least`` where so many fit; they may overlap.
+    Parameters
+    ----------
+    lengths : Tensor
+        ``[batch]``; every span lies within its row's length.
+    size : int
+        Length of a row, padding included.
+    share : float
+        Expected share of a row that is masked, if no spans overlapped.
+    span : int
+        Length of a span. A row gets ``share * length / span`` spans, rounded up or down at random;
+        spans may overlap.
+    least : int
+        Smallest number of spans of a row that is long enough for them.
     """
-    chance = torch.rand(lengths.shape, device=lengths.device)
-    wanted = (share * lengths / span + chance).long().clamp(min=least)
-    possible = (lengths - span + 1).clamp(min=0)  # positions where a span may start
+    rounding = torch.rand(lengths.shape, device=lengths.device)
+    wanted = (share * lengths / span + rounding).long().clamp(min=least)
+    starts = (lengths - span + 1).clamp(min=0)  # number of positions where a span may start
     order = torch.rand(len(lengths), size, device=lengths.device)
-    rank = order.masked_fill(~frame_mask(possible, size), 1.0).argsort(1).argsort(1)
-    begun = (rank < torch.minimum(wanted, possible)[:, None]).long().cumsum(1)
+    rank = order.masked_fill(~frame_mask(starts, size), 1.0).argsort(1).argsort(1)
+    begun = (rank < torch.minimum(wanted, starts)[:, None]).long().cumsum(1)
     ended = functional.pad(begun, (span, 0))[:, :size]
     return begun > ended

@@ -1,7 +1,7 @@
 """The mel front end: waveform -> 80 log-mel bands -> frames of 40 ms.
 
-Features never travel without their lengths, and what lies behind an utterance's own end is set to
-zero before every operation that looks sideways, so that padding never changes a result.
+Features are always passed with their lengths, and padding is set to zero before every operation
+that mixes neighbouring frames, so padding never changes a result.
 """
 
 from functools import lru_cache
@@ -17,13 +17,14 @@ from efmodel.model.precision import autocast
 N_FFT = 512
 WINDOW = 400  # samples: 25 ms at 16 kHz
 FLOOR = 1e-6  # added to the mel energies before the logarithm
-SILENT = 0.1  # added to a band's deviation: speech has 1 to 3; bands above 4 kHz of an 8 kHz
-# recording have next to none, and must not be blown up to noise
+# Added to a band's standard deviation, which is 1 to 3 for speech. Bands above 4 kHz of a recording
+# made at 8 kHz are almost constant and must not be scaled up to noise.
+MIN_DEVIATION = 0.1
 
 
 @lru_cache(maxsize=4)
 def _constants(num_mel_bins: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Window and filter bank. They are no buffers: a constant need not travel to every client."""
+    """Return window and filter bank; as buffers, these constants would be sent to every client."""
     filters = torchaudio.functional.melscale_fbanks(
         N_FFT // 2 + 1, 0.0, SAMPLE_RATE / 2, num_mel_bins, SAMPLE_RATE
     )
@@ -32,14 +33,14 @@ def _constants(num_mel_bins: int, device: torch.device) -> tuple[Tensor, Tensor]
 
 @torch.no_grad()
 def log_mel(samples: Tensor, lengths: Tensor, num_mel_bins: int) -> tuple[Tensor, Tensor]:
-    """Return each utterance's log-mel bands, normalised over its own frames.
+    """Return each utterance's log-mel bands, normalised over its frames.
 
     Parameters
     ----------
     samples : Tensor
-        ``[batch, samples]``, zero behind each utterance's end.
+        ``[batch, samples]`` at 16 kHz, padded with zeros.
     lengths : Tensor
-        ``[batch]``, samples of each utterance.
+        ``[batch]``, the number of samples of each utterance.
     num_mel_bins : int
         Number of mel bands.
 
@@ -61,14 +62,15 @@ def log_mel(samples: Tensor, lengths: Tensor, num_mel_bins: int) -> tuple[Tensor
     mean = (features * mask).sum(1, keepdim=True) / count
     centred = (features - mean) * mask
     deviation = (centred.square().sum(1, keepdim=True) / count).sqrt()
-    return centred / (deviation + SILENT), lengths
+    return centred / (deviation + MIN_DEVIATION), lengths
 
 
 def mask_bands_and_frames(features: Tensor, config: EarlyExitConfig) -> Tensor:
-    """SpecAugment (arXiv 1904.08779): two spans of bands and two of frames become the mean, zero.
+    """Mask features as SpecAugment does (arXiv 1904.08779): two spans of bands, two of frames.
 
-    ``features`` is ``[batch, mel frames, num_mel_bins]``; each utterance has spans of its own, of
-    random width up to ``config.mask_mel_bins`` bands and ``config.mask_mel_frames`` frames.
+    Masked features are zero, the mean. ``features`` is ``[batch, mel frames, num_mel_bins]``. The
+    spans are drawn for each utterance, with random widths up to ``config.mask_mel_bins`` bands and
+    ``config.mask_mel_frames`` frames.
     """
     stacked = features[:, None]  # (B, T, F) -> (B, 1, T, F)
     for _ in range(2):
@@ -79,7 +81,7 @@ def mask_bands_and_frames(features: Tensor, config: EarlyExitConfig) -> Tensor:
 
 
 class MelFeatureExtractor(nn.Module):
-    """Log-mel bands and two convolutions of stride 2: a frame every 40 ms."""
+    """Log-mel bands and two convolutions of stride 2; one frame every 40 ms."""
 
     def __init__(self, config: EarlyExitConfig) -> None:
         super().__init__()
@@ -96,10 +98,14 @@ class MelFeatureExtractor(nn.Module):
     def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return features ``[batch, frames, conv_dim]`` and their lengths ``[batch]``.
 
-        ``samples`` is ``[batch, samples]``, zero behind each utterance's end, ``lengths`` its
-        samples ``[batch]``.
+        Parameters
+        ----------
+        samples : Tensor
+            ``[batch, samples]`` at 16 kHz, padded with zeros.
+        lengths : Tensor
+            ``[batch]``, the number of samples of each utterance.
         """
-        with autocast(samples.device, "float32"):  # quiet bands would drown in rounding
+        with autocast(samples.device, "float32"):  # bfloat16 is too coarse for quiet bands
             features, lengths = log_mel(samples, lengths, self.config.num_mel_bins)
         if self.training:
             features = mask_bands_and_frames(features, self.config)

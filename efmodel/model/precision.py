@@ -1,11 +1,11 @@
-"""The type that a forward pass computes in."""
+"""The number format of a forward pass."""
 
 import torch
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the context in which matrix products are computed in ``precision``.
+    """Return the context that computes matrix products in ``precision``, float32 or bfloat16.
 
-    Weights, norms' statistics, logits and losses stay float32.
+    Weights, the statistics of norms, logits and losses stay float32.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")

@@ -1,1 +1,1 @@
-"""From recordings and texts to batches; nothing is imported here, to keep light programs light."""
+"""From recordings to batches. Nothing is imported here: a query must not load torch."""

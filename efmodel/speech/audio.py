@@ -1,4 +1,4 @@
-"""From a file or its bytes to samples: mono, 16 kHz, float32."""
+"""Read audio files: mono samples at 16 kHz, float32."""
 
 import io
 from collections.abc import Callable
@@ -17,51 +17,53 @@ from efmodel.errors import UserError
 
 
 class AudioError(UserError):
-    """A file that cannot be read as audio."""
+    """An audio file that is missing, broken or empty."""
 
 
 def duration(source: str | Path | bytes, name: str = "") -> float:
-    """Return the seconds of an audio file or its bytes, from its header: nothing is decoded.
+    """Return the duration in seconds of an audio file or its bytes; only the header is read.
 
     Raises
     ------
     AudioError
-        If it is missing, no audio, or empty; the message names ``name`` or the path.
+        If it is missing, no audio, or empty; the message starts with ``name`` or the path.
     """
-    info, shown = _read(source, name, soundfile.info)
+    info, label = _read(source, name, soundfile.info)
     if info.frames == 0:
-        raise AudioError(f"{shown}: found no samples")
+        raise AudioError(f"{label}: found no samples, wanted audio")
     return float(info.duration)
 
 
 def load(source: str | Path | bytes, name: str = "") -> Tensor:
-    """Return the samples ``[samples]`` of an audio file or its bytes, in -1..1.
+    """Return the samples ``[samples]`` of an audio file or its bytes, between -1 and 1.
 
-    Whatever soundfile reads (WAV, FLAC, MP3, Ogg Opus ...), at any rate, any number of channels.
+    Any format that soundfile reads (WAV, FLAC, MP3, Ogg Opus ...), any sample rate, any number of
+    channels.
 
     Raises
     ------
     AudioError
-        If it is missing, no audio, or empty; the message names ``name`` or the path.
+        If it is missing, no audio, or empty, or has infinite or undefined samples; the message
+        starts with ``name`` or the path.
     """
     decode = partial(soundfile.read, dtype="float32", always_2d=True)
-    (samples, rate), shown = _read(source, name, decode)
+    (samples, rate), label = _read(source, name, decode)
     mono = torch.from_numpy(np.ascontiguousarray(samples.mean(axis=1)))
     if len(mono) == 0:
-        raise AudioError(f"{shown}: found no samples")
+        raise AudioError(f"{label}: found no samples, wanted audio")
     if rate != SAMPLE_RATE:
         mono = torchaudio.functional.resample(mono, rate, SAMPLE_RATE)
     if not bool(torch.isfinite(mono).all()):
-        raise AudioError(f"{shown}: found samples that are not finite")
+        raise AudioError(f"{label}: found infinite or undefined samples, wanted finite numbers")
     return mono
 
 
 def _read(
-    source: str | Path | bytes, name: str, how: Callable[[io.BytesIO | str], Any]
+    source: str | Path | bytes, name: str, reader: Callable[[io.BytesIO | str], Any]
 ) -> tuple[Any, str]:
-    """Return what one of soundfile's functions finds, and what to call the source."""
-    shown = name or (str(source) if not isinstance(source, bytes) else "audio bytes")
+    """Return the result of one of soundfile's functions, and the source's name for messages."""
+    label = name or ("audio bytes" if isinstance(source, bytes) else str(source))
     try:
-        return how(io.BytesIO(source) if isinstance(source, bytes) else str(source)), shown
+        return reader(io.BytesIO(source) if isinstance(source, bytes) else str(source)), label
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        raise AudioError(f"{shown}: found no readable audio ({error})") from error
+        raise AudioError(f"{label}: found no readable audio ({error})") from error

@@ -1,4 +1,4 @@
-"""Batches by seconds of audio: like lengths together, in an order that the seed decides."""
+"""Batches of utterances of similar length, limited by their seconds of audio."""
 
 import random
 from collections.abc import Sequence
@@ -6,11 +6,11 @@ from typing import Protocol, TypeVar
 
 
 class HasSeconds(Protocol):
-    """Anything with a length in seconds."""
+    """Anything with a duration."""
 
     @property
     def seconds(self) -> float:
-        """Its length in seconds."""
+        """Duration in seconds."""
 
 
 Item = TypeVar("Item", bound=HasSeconds)
@@ -19,17 +19,26 @@ Item = TypeVar("Item", bound=HasSeconds)
 def batches(
     items: Sequence[Item], batch_seconds: float, seed: int, batch_utterances: int | None = None
 ) -> list[list[Item]]:
-    """Return the items in batches of at most ``batch_seconds``, padding counted.
+    """Return the items in batches of at most ``batch_seconds``, padding included.
 
-    And of at most ``batch_utterances``, if given: an optimizer that learns from single words
-    wants steps as much as one that learns from sentences.
+    Items are sorted by roughly their length and cut into batches, and the batches are shuffled.
+    An item longer than ``batch_seconds`` is a batch by itself.
 
-    Items are sorted by length, those of nearly equal length shuffled among themselves, cut into
-    batches, and the batches shuffled. An item longer than ``batch_seconds`` is a batch by itself.
+    Parameters
+    ----------
+    items : Sequence
+        Utterances, or anything else with ``seconds``.
+    batch_seconds : float
+        Number of items times the longest item's seconds, at most.
+    seed : int
+        Determines the batches and their order; another seed gives other batches.
+    batch_utterances : int, optional
+        Largest number of items in a batch. The cap gives corpora of short utterances enough
+        optimizer steps.
     """
-    chance = random.Random(seed)
-    # A tenth of jitter on each length: the mix of a batch differs between epochs, padding hardly.
-    ordered = sorted(items, key=lambda item: item.seconds * chance.uniform(0.95, 1.05))
+    generator = random.Random(seed)
+    # Lengths vary by 5 % at random: batches differ between epochs and have hardly more padding.
+    ordered = sorted(items, key=lambda item: item.seconds * generator.uniform(0.95, 1.05))
     result: list[list[Item]] = []
     longest = 0.0
     for item in ordered:
@@ -41,5 +50,5 @@ def batches(
         else:
             result.append([item])
             longest = item.seconds
-    chance.shuffle(result)
+    generator.shuffle(result)
     return result

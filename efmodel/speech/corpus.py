@@ -1,4 +1,4 @@
-"""A corpus by the name that the run config gives it: a folder, the Hub, the sample, a plug-in's."""
+"""Load a corpus by name: a local folder, a corpus on the Hub, the sample, or a plug-in's."""
 
 import random
 from dataclasses import replace
@@ -8,7 +8,6 @@ from logging import WARNING
 from pathlib import Path
 
 from datasets import Dataset
-from flwr.common import log
 
 from efmodel.errors import did_you_mean
 from efmodel.speech import hub
@@ -21,44 +20,47 @@ NO_LIMITS = Limits()
 def load(data: str, data_path: str, limits: Limits = NO_LIMITS) -> Corpus:
     """Return the corpus that the run config's ``data`` and ``data-path`` name.
 
+    The last corpora are kept: clients simulated in one process share them.
+
     Raises
     ------
     DataError
-        If there is no such source, or it is not in order.
+        If there is no such corpus, it cannot be read, or the limits do not fit it.
     """
-    corpus = _source(data, data_path, limits)
+    corpus = _read(data, data_path, limits)
     if corpus.left_out:
-        found = ", ".join(f"{reason} x{n}" for reason, n in sorted(corpus.left_out.items()))
-        log(WARNING, "%s: rows left out: %s", data_path or data, found)
+        from flwr.common import log  # takes a second to import
+
+        counts = ", ".join(f"{reason} x{n}" for reason, n in sorted(corpus.left_out.items()))
+        log(WARNING, "%s: rows left out: %s", data_path or data, counts)
     if limits.max_speakers:
         first = set(list(dict.fromkeys(corpus.train["speaker"][:]))[: limits.max_speakers])
-        corpus = replace(corpus, train=_spoken_by(corpus.train, first))
+        corpus = replace(corpus, train=_of_speakers(corpus.train, first))
     if limits.tune_speakers:
         corpus = _for_tuning(corpus, limits.tune_speakers)
     return corpus
 
 
-def _for_tuning(corpus: Corpus, held_back: int) -> Corpus:
-    """Return the training half alone, ``held_back`` of its speakers as what to test on."""
-    everybody = speakers(corpus.train)
-    if held_back >= len(everybody):
+def _for_tuning(corpus: Corpus, num_test: int) -> Corpus:
+    """Return the training half only, split by speaker: ``num_test`` speakers to test on."""
+    names = speakers(corpus.train)
+    if num_test >= len(names):
         raise DataError(
-            f"tune-speakers: found {held_back}, wanted fewer than the {len(everybody)} "
-            "training speakers"
+            f"tune-speakers: found {num_test}, wanted fewer than the {len(names)} training speakers"
         )
-    test = set(random.Random(0).sample(everybody, held_back))  # the same ones whatever the seed
+    test = set(random.Random(0).sample(names, num_test))  # independent of the run's seed
     return replace(
         corpus,
-        train=_spoken_by(corpus.train, set(everybody) - test),
-        test=_spoken_by(corpus.train, test),
+        train=_of_speakers(corpus.train, set(names) - test),
+        test=_of_speakers(corpus.train, test),
     )
 
 
-def _spoken_by(dataset: Dataset, names: set[str]) -> Dataset:
+def _of_speakers(dataset: Dataset, names: set[str]) -> Dataset:
     return dataset.select([i for i, name in enumerate(dataset["speaker"][:]) if name in names])
 
 
-def _source(data: str, data_path: str, limits: Limits) -> Corpus:
+def _read(data: str, data_path: str, limits: Limits) -> Corpus:
     if limits.streaming and (
         data not in hub.SOURCES or not (limits.max_speakers and limits.max_utterances)
     ):
@@ -71,21 +73,26 @@ def _source(data: str, data_path: str, limits: Limits) -> Corpus:
         return hub.load(data, data_path, limits)
     if data == "audiofolder":
         if not data_path:
-            raise DataError("data-path: found nothing, wanted a folder (data is audiofolder)")
+            raise DataError("data-path: found nothing, wanted a folder, as data is audiofolder")
         return audiofolder(Path(data_path).expanduser())
     sources = entry_points(group="ef_asr.corpora")
     if data not in sources.names:
-        known = sorted({"audiofolder", *hub.SOURCES, *sources.names})
-        hint = did_you_mean(data, known)
-        raise DataError(f"data: found {data!r}, wanted one of {', '.join(known)}{hint}")
+        names = sorted({"audiofolder", *hub.SOURCES, *sources.names})
+        hint = did_you_mean(data, names)
+        raise DataError(f"data: found {data!r}, wanted one of {', '.join(names)}{hint}")
     corpus: Corpus = sources[data].load()()
     return corpus
 
 
 def named(data: str, copy: str = "") -> tuple[str, str]:
-    """Return ``data`` and ``data-path`` for what a user calls data: a folder, or a name.
+    """Return the run config's ``data`` and ``data-path`` for a command's ``--data``.
 
-    ``copy`` is where a named corpus lies on this machine; empty: nowhere.
+    Parameters
+    ----------
+    data : str
+        A folder, or the name of a corpus.
+    copy : str
+        Local copy of a named corpus; empty if there is none.
     """
     path = Path(data).expanduser()
     if path.is_dir() or "/" in data:

@@ -1,7 +1,7 @@
-"""Corpora by name: where each lies on the Hub, its columns, and how its texts are written.
+"""Corpora on the Hugging Face Hub: repositories, columns, and spelling of the transcripts.
 
-They are read from their parquet files alone: only the halves that are wanted travel, and nothing
-is asked of a loading script, which datasets 5 would refuse.
+Only parquet files are read, and only those of the requested halves. Loading scripts are not used;
+datasets 5 refuses them.
 """
 
 import re
@@ -16,24 +16,24 @@ from datasets.utils.logging import disable_progress_bar
 
 from efmodel.speech.recordings import FEATURES, Corpus, DataError, Limits
 
-PATIENCE = 1000  # rows read in vain before a stream is left: it is sorted by speaker, or done
+PATIENCE = 1000  # stop streaming after this many consecutive rows that are not needed
 
 
 def lower(text: str) -> str:
-    """Undo upper case throughout."""
+    """Convert transcripts in upper case to lower case."""
     return text.lower()
 
 
 def join_clitics(text: str) -> str:
-    """Undo TED-LIUM's spelling: "it 's <unk> you" is "it's you"."""
+    """Convert TED-LIUM's spelling: "it 's <unk> you" becomes "it's you"."""
     text = re.sub(r"<[^>]*>", " ", text)
-    # A space stands before what is short for a word (or for none: "the students ' work"), but
-    # "just 'cause" are two words.
+    # TED-LIUM writes a space before a contraction ("it 's") and a possessive apostrophe ("the
+    # students ' work"). In "just 'cause" the apostrophe starts a word, and the space stays.
     return re.sub(r"\s+'(?=(?:s|t|re|ve|ll|d|m)?(?:\s|$))", "'", text)
 
 
 def unquote(text: str) -> str:
-    """Undo print: punctuation, and single quotes that are not within a word."""
+    """Remove punctuation, and single quotes that are not inside a word."""
     text = text.translate(dict.fromkeys(map(ord, "\u2018\u2019\u0060\u00b4"), "'"))
     text = re.sub(r"(?<!\w)'|'(?!\w)", " ", text)
     return re.sub(r"[\"\u201c\u201d\u201e\u00ab\u00bb\u2026.,;:?!()\[\]]", " ", text)
@@ -46,15 +46,15 @@ class Source:
     Attributes
     ----------
     repository, revision : str
-        Whose parquet files are read.
+        Repository on the Hub, and its branch with parquet files.
     train, test : str
-        Which of them, as patterns; a local copy has the same.
+        Glob patterns of the parquet files of both halves, also in a local copy.
     text, speaker : str
-        Names of the columns; the audio's is ``audio`` in all of them.
+        Names of the columns; the audio is in ``audio``.
     spell : callable
-        Undoes the corpus's own way of writing.
+        Converts a transcript to plain spelling.
     note : str
-        What stands in the way of reading it from the Hub.
+        Known obstacle to reading it from the Hub, for an error message.
     """
 
     repository: str
@@ -113,19 +113,19 @@ SOURCES = {
         spell=lower,
     ),
 }
-NOT_SPEECH = ("ignore_time_segment_in_scoring", "inter_segment_gap")  # TED-LIUM's marks
-NOBODY = ("", "None", "N/A", "nan")  # how VoxPopuli and tables made from it say no speaker
+NOT_SPEECH = ("ignore_time_segment_in_scoring", "inter_segment_gap")  # transcripts in TED-LIUM
+NO_SPEAKER = ("", "None", "N/A", "nan")  # speakers in VoxPopuli and tables made from it
 
 
 def load(name: str, data_path: str, limits: Limits) -> Corpus:
     """Return the corpus ``name`` from the Hub, or from ``data_path``, a copy of its repository.
 
-    Left out and counted: rows without a transcript, and, to train, without a speaker.
+    Rows without a transcript, and training rows without a speaker, are left out and counted.
 
     Raises
     ------
     DataError
-        If it cannot be read, or has other columns.
+        If the corpus cannot be read, has other columns, or no usable row.
     """
     source = SOURCES[name]
     left_out: Counter[str] = Counter()
@@ -134,7 +134,8 @@ def load(name: str, data_path: str, limits: Limits) -> Corpus:
     for half, dataset in (("train", train), ("test", test)):
         if len(dataset) == 0:
             raise DataError(
-                f"{source.repository}: found no usable row in {half} ({dict(left_out)})"
+                f"{source.repository}: found no usable row in {half} ({dict(left_out)}), wanted "
+                "rows with a transcript and a speaker"
             )
     return Corpus(train, test, left_out)
 
@@ -148,20 +149,20 @@ def _half(name: str, data_path: str, limits: Limits, half: str, left_out: Counte
     if missing := [column for column in columns if column not in names]:
         raise DataError(
             f"{name}, {half}: found columns {', '.join(sorted(names))}, wanted "
-            f"{', '.join(columns)}: {', '.join(missing)} missing"
+            f"{', '.join(columns)}; {', '.join(missing)} missing"
         )
     rows = rows.select_columns(columns).cast_column("audio", Audio(decode=False))
     if not limits.streaming:
-        return _whole(rows, source, half, left_out)
+        return _all_rows(rows, source, half, left_out)
     try:
         usable = _first(_usable(rows, source, half, left_out), limits)
         return Dataset.from_list(list(usable), features=FEATURES)
-    except Exception as error:  # a stream breaks where it is read, see _open
+    except Exception as error:  # a stream fails while it is read, with the errors of _open
         raise _unreadable(name, source, error) from error
 
 
 def _open(name: str, source: Source, pattern: str, data_path: str, streaming: bool) -> Any:
-    """Return the rows of one half, as their parquet files have them."""
+    """Return the rows of one half with the columns of their parquet files."""
     if data_path:
         folder = Path(data_path).expanduser()
         if not any(folder.glob(pattern)):
@@ -175,25 +176,28 @@ def _open(name: str, source: Source, pattern: str, data_path: str, streaming: bo
     try:
         files = {"half": f"{where}/{pattern}"}
         return load_dataset("parquet", data_files=files, split="half", streaming=streaming)
-    except Exception as error:  # of whichever HTTP library the Hub's client is built on
+    except Exception as error:  # the type depends on the HTTP library of the Hub's client
         raise _unreadable(name, source, error) from error
 
 
 def _unreadable(name: str, source: Source, error: Exception) -> DataError:
     reason = (str(error) or repr(error)).splitlines()[0].rstrip(".")
-    said = [f"data: could not read {name} from {source.repository}: {reason}.", source.note]
-    said.append(f"data-path=FOLDER reads a local copy of its parquet files ({source.train} ...)")
-    return DataError(" ".join(filter(None, said)))
+    sentences = [
+        f"data: could not read {name} from {source.repository}: {reason}.",
+        source.note,
+        f"data-path=FOLDER reads a local copy of its parquet files ({source.train} ...)",
+    ]
+    return DataError(" ".join(filter(None, sentences)))
 
 
-def _complaint(text: str | None, speaker: Any, half: str) -> str:
-    """Say why a row is of no use, or nothing."""
-    found = (text or "").strip()
-    if not found:
+def _reason_to_leave_out(text: str | None, speaker: Any, half: str) -> str:
+    """Return why a row cannot be used, or an empty string."""
+    transcript = (text or "").strip()
+    if not transcript:
         return "no transcript"
-    if found.lower() in NOT_SPEECH:
-        return found.lower()
-    if half == "train" and (speaker is None or str(speaker) in NOBODY):
+    if transcript.lower() in NOT_SPEECH:
+        return transcript.lower()
+    if half == "train" and (speaker is None or str(speaker) in NO_SPEAKER):
         return "no speaker"
     return ""
 
@@ -203,43 +207,43 @@ def _usable(
 ) -> Iterator[dict[str, Any]]:
     for row in rows:
         text, speaker = row[source.text], row[source.speaker]
-        if reason := _complaint(text, speaker, half):
+        if reason := _reason_to_leave_out(text, speaker, half):
             left_out[f"{half}: {reason}"] += 1
         else:
             yield {"audio": row["audio"], "text": source.spell(text), "speaker": str(speaker)}
 
 
 def _first(rows: Iterable[dict[str, Any]], limits: Limits) -> Iterator[dict[str, Any]]:
-    """Yield the first ``max_utterances`` of the first ``max_speakers``; read no further."""
+    """Yield ``max_utterances`` rows of each of the first ``max_speakers`` speakers, then stop."""
     counts: Counter[str] = Counter()
-    in_vain = 0
+    unneeded = 0  # consecutive rows
     for row in rows:
         speaker = row["speaker"]
-        known = speaker in counts or len(counts) < limits.max_speakers
-        if known and counts[speaker] < limits.max_utterances:
+        chosen = speaker in counts or len(counts) < limits.max_speakers
+        if chosen and counts[speaker] < limits.max_utterances:
             counts[speaker] += 1
-            in_vain = 0
+            unneeded = 0
             yield row
         else:
-            in_vain += 1
+            unneeded += 1
         full = len(counts) == limits.max_speakers and min(counts.values()) == limits.max_utterances
-        if full or in_vain == PATIENCE:
+        if full or unneeded == PATIENCE:
             return
 
 
-def _whole(rows: Dataset, source: Source, half: str, left_out: Counter[str]) -> Dataset:
-    """Return all usable rows; the audio stays where it is, in a file mapped into memory."""
+def _all_rows(rows: Dataset, source: Source, half: str, left_out: Counter[str]) -> Dataset:
+    """Return all usable rows; the audio stays in the memory-mapped parquet cache."""
     texts, speakers = rows[source.text][:], rows[source.speaker][:]
     keep: list[int] = []
     for index, (text, speaker) in enumerate(zip(texts, speakers, strict=True)):
-        if reason := _complaint(text, speaker, half):
+        if reason := _reason_to_leave_out(text, speaker, half):
             left_out[f"{half}: {reason}"] += 1
         else:
             keep.append(index)
-    own = Dataset.from_dict(
+    columns = Dataset.from_dict(
         {"text": [source.spell(t or "") for t in texts], "speaker": [str(s) for s in speakers]}
     )
     table = rows.data.table.select(["audio"])
     for column in ("text", "speaker"):
-        table = table.append_column(column, own.data.table[column])
+        table = table.append_column(column, columns.data.table[column])
     return Dataset(table.cast(FEATURES.arrow_schema)).select(keep)

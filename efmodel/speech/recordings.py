@@ -1,7 +1,7 @@
-"""Recordings as the project holds them, and the local folders they are read from.
+"""The format of a corpus, and local folders in it.
 
-One format inside: a ``datasets.Dataset`` with ``audio`` (undecoded ``bytes`` or a ``path``),
-``text`` and ``speaker``.
+A corpus consists of ``datasets.Dataset`` with the columns ``audio`` (undecoded ``bytes`` or a
+``path``), ``text`` and ``speaker``.
 """
 
 import csv
@@ -28,25 +28,44 @@ COLUMNS = ("file_name", "text", "speaker")
 
 
 class DataError(UserError):
-    """Data that is missing or not in the form it should have."""
+    """Data that is missing or malformed."""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Recordings to train on, and others to test on, which may be none."""
+    """Recordings to train on and recordings to test on.
+
+    Attributes
+    ----------
+    train : Dataset
+        May be empty.
+    test : Dataset, optional
+        None if the corpus has no test half.
+    left_out : Counter
+        Number of unusable rows by half and reason.
+    """
 
     train: Dataset
     test: Dataset | None
-    left_out: Counter[str] = field(default_factory=Counter)  # rows of no use, by half and reason
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much of a corpus is read: ``max_speakers`` to train on, the first ones; 0 for all.
+    """The part of a corpus that is read.
 
-    ``streaming`` reads rows one by one, and no further than that many speakers with
-    ``max_utterances`` each. ``tune_speakers`` of those to train on are tested on instead, and
-    the corpus's own test half stays unseen.
+    Attributes
+    ----------
+    streaming : bool
+        Whether rows are read one by one, until ``max_speakers`` speakers have ``max_utterances``
+        each.
+    max_speakers : int
+        Number of training speakers, the first ones of the corpus; 0 for all.
+    max_utterances : int
+        Utterances per speaker when streaming.
+    tune_speakers : int
+        Number of training speakers to test on in place of the corpus's test half, which is not
+        used; 0 to use it.
     """
 
     streaming: bool = False
@@ -56,7 +75,7 @@ class Limits:
 
     @classmethod
     def of(cls, settings: Settings) -> "Limits":
-        """Return what the run config asks for."""
+        """Return the limits in a run config."""
         return cls(
             settings.data_streaming,
             settings.max_speakers,
@@ -66,25 +85,25 @@ class Limits:
 
 
 def audiofolder(folder: Path) -> Corpus:
-    """Read a local folder: ``train/``, ``test/`` or both, or just recordings to train on.
+    """Read a local folder with ``train/``, ``test/`` or both, or with training recordings only.
 
-    Each of them holds ``metadata.jsonl`` or ``metadata.csv`` with ``file_name``, ``text`` and
-    ``speaker``, beside the audio files.
+    Each of these folders holds audio files and ``metadata.jsonl`` or ``metadata.csv`` with the
+    columns ``file_name``, ``text`` and ``speaker``.
 
     Raises
     ------
     DataError
-        Naming the folder, file, line or column, what was found and what was wanted.
+        If the folder is missing or malformed; the message gives the file, line and column.
     """
     if not folder.is_dir():
-        raise DataError(f"data-path: found no folder {folder}")
+        raise DataError(f"data-path: found no folder {folder}, wanted one with recordings")
     train, test = folder / "train", folder / "test"
     if not (train.is_dir() or test.is_dir()):
         return Corpus(_read_folder(folder), None)
-    # A server may have speech to test on alone.
-    nothing = Dataset.from_dict({column: [] for column in FEATURES}, features=FEATURES)
+    # A server may have test recordings only.
+    empty = Dataset.from_dict({column: [] for column in FEATURES}, features=FEATURES)
     return Corpus(
-        _read_folder(train) if train.is_dir() else nothing,
+        _read_folder(train) if train.is_dir() else empty,
         _read_folder(test) if test.is_dir() else None,
     )
 
@@ -94,10 +113,11 @@ def _read_folder(folder: Path) -> Dataset:
         if (folder / name).is_file():
             table = [_row(folder, name, line, row) for line, row in rows(folder / name)]
             if not table:
-                raise DataError(f"{folder / name}: found no rows")
+                raise DataError(f"{folder / name}: found no rows, wanted one per recording")
             return Dataset.from_list(table, features=FEATURES)
     raise DataError(
-        f"{folder}: found neither metadata.jsonl nor metadata.csv, nor train/ or test/ with one"
+        f"{folder}: found neither metadata.jsonl nor metadata.csv, wanted one of them here, or in "
+        "train/ or test/"
     )
 
 
@@ -109,7 +129,9 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             try:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
-                raise DataError(f"{path}, line {number}: found no JSON ({error})") from error
+                raise DataError(
+                    f"{path}, line {number}: found no JSON ({error}), wanted an object"
+                ) from error
             if not isinstance(row, dict):
                 raise DataError(f"{path}, line {number}: found {row!r}, wanted an object")
             yield number, row
@@ -125,7 +147,7 @@ def _row(folder: Path, file: str, line: int, row: dict[str, Any]) -> dict[str, A
         if row.get(column) is None:
             raise DataError(
                 f"{folder / file}, line {line}: found columns {sorted(map(str, row))}, "
-                f"wanted {', '.join(COLUMNS)}: {column} is missing"
+                f"wanted {', '.join(COLUMNS)}; {column} is missing"
             )
     return {
         "audio": {"bytes": None, "path": str(folder / str(row["file_name"]))},
@@ -135,5 +157,5 @@ def _row(folder: Path, file: str, line: int, row: dict[str, Any]) -> dict[str, A
 
 
 def speakers(dataset: Dataset) -> list[str]:
-    """Return the speakers of a data set, sorted."""
+    """Return the names of a data set's speakers, sorted."""
     return sorted(set(dataset["speaker"]))

@@ -1,19 +1,35 @@
-"""What half a corpus holds, and what of it would be left out and why, without decoding audio."""
+"""Count the speech in a data set, and what would be skipped, without decoding audio."""
 
 from collections import Counter
 from dataclasses import dataclass, field
 from statistics import median
+from typing import TYPE_CHECKING
 
-from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from efmodel.config import EarlyExitConfig
-from efmodel.speech.utterances import NAMED, SECONDS, Skipped, examine
+from efmodel.speech import corpus
+from efmodel.speech.utterances import MAX_NAMED, SECONDS, Skipped, check_row
+
+if TYPE_CHECKING:  # datasets takes seconds to import
+    from datasets import Dataset
 
 
 @dataclass
 class Census:
-    """The usable utterances' seconds, by utterance and by speaker, and their words."""
+    """Counts of the usable utterances, and the skipped ones.
+
+    Attributes
+    ----------
+    seconds : list of float
+        Duration of each usable utterance.
+    speakers : dict
+        Seconds of usable audio by speaker.
+    words : Counter
+        Number of occurrences of each word.
+    skipped : Skipped
+        The other recordings.
+    """
 
     seconds: list[float] = field(default_factory=list)
     speakers: dict[str, float] = field(default_factory=dict)
@@ -21,14 +37,14 @@ class Census:
     skipped: Skipped = field(default_factory=Skipped)
 
     def figures(self) -> dict[str, str]:
-        """Return what was counted, by its name."""
+        """Return ``{name: value}``, as text to print."""
         seconds = self.seconds or [0.0]
-        spans = [min(seconds), median(seconds), max(seconds)]
+        durations = [min(seconds), median(seconds), max(seconds)]
         return {
             "speakers": str(len(self.speakers)),
             "utterances": str(len(self.seconds)),
             "hours": f"{sum(seconds) / 3600:.2f}",
-            "shortest, median, longest s": ", ".join(f"{span:.1f}" for span in spans),
+            "shortest, median, longest s": ", ".join(f"{duration:.1f}" for duration in durations),
             "median minutes a speaker": f"{median(self.speakers.values() or [0.0]) / 60:.1f}",
             "words": str(sum(self.words.values())),
             "different words": str(len(self.words)),
@@ -37,26 +53,53 @@ class Census:
         }
 
     def remarks(self) -> list[str]:
-        """Say what would be skipped, the first by name, and which characters are dropped."""
+        """Return lines about skipped recordings (the first by name) and dropped characters."""
         lines = []
         if self.skipped.recordings:
             lines.append(f"{len(self.skipped.recordings)} skipped: {self.skipped.by_kind()}")
-        lines += [f"  {name}: {reason}" for name, reason in self.skipped.recordings[:NAMED]]
+        lines += [f"  {name}: {reason}" for name, reason in self.skipped.recordings[:MAX_NAMED]]
         if self.skipped.characters:
-            lines.append(f"characters dropped: {self.skipped.dropped()}")
+            lines.append(f"characters dropped: {self.skipped.dropped_characters()}")
         return lines
 
 
-def take(
-    dataset: Dataset, tokenizer: PreTrainedTokenizerBase, config: EarlyExitConfig, to_train: bool
+def count(
+    dataset: "Dataset", tokenizer: PreTrainedTokenizerBase, config: EarlyExitConfig, to_train: bool
 ) -> Census:
-    """Count a data set as training (or testing) with that tokenizer and model would find it."""
+    """Count a data set as a model with this tokenizer and configuration would train (or test)."""
     census = Census()
-    for each in dataset:
-        row = examine(each, tokenizer, config, to_train, SECONDS, census.skipped)
+    for fields in dataset:
+        row = check_row(fields, tokenizer, config, to_train, SECONDS, census.skipped)
         if row is not None:
             census.seconds.append(row.seconds)
-            speaker = each["speaker"]
+            speaker = fields["speaker"]
             census.speakers[speaker] = census.speakers.get(speaker, 0.0) + row.seconds
             census.words.update(row.text.split())
     return census
+
+
+def count_corpus(
+    data: str, copy: str, tokenizer: PreTrainedTokenizerBase, config: EarlyExitConfig
+) -> dict[str, Census]:
+    """Count the splits of a corpus, "train" and, if there is one, "test".
+
+    Parameters
+    ----------
+    data : str
+        A folder of recordings, or a corpus by name.
+    copy : str
+        The folder of a local copy of a corpus on the Hub; empty for none.
+    tokenizer, config : PreTrainedTokenizerBase, EarlyExitConfig
+        Of the model whose vocabulary and frames decide which utterances can be used.
+
+    Raises
+    ------
+    DataError
+        If there is no such corpus.
+    """
+    name, folder = corpus.named(data)
+    source = corpus.load(name, folder or copy)
+    splits = {"train": count(source.train, tokenizer, config, to_train=True)}
+    if source.test is not None:
+        splits["test"] = count(source.test, tokenizer, config, to_train=False)
+    return splits

@@ -1,4 +1,4 @@
-"""From transcripts to labels, and from logits back to words."""
+"""Normalise transcripts, encode them as labels, decode logits to text."""
 
 import unicodedata
 from collections import Counter
@@ -13,10 +13,11 @@ _SPACES = dict.fromkeys(map(ord, "-\u2010\u2011\u2012\u2013\u2014_/"), " ")
 
 
 def normalise(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[str, Counter[str]]:
-    """Return ``text`` in the tokenizer's characters, and the characters that had to be dropped.
+    """Return ``text`` in the tokenizer's characters, and the characters that were dropped.
 
-    Lower case, or upper where the vocabulary has no lower; one kind of apostrophe, hyphens as
-    spaces, accents taken off where the vocabulary has only the bare letter.
+    The text becomes lower case, or upper case if the vocabulary has no lower case letters. All
+    apostrophes become ``'``, hyphens become spaces, and an accented letter loses its accent if the
+    vocabulary only has the letter without it.
     """
     tokens = tokenizer.get_vocab()
     vocabulary = {token for token in tokens if len(token) == 1} - {boundary(tokenizer)}
@@ -25,43 +26,43 @@ def normalise(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[str, Count
     kept: list[str] = []
     dropped: Counter[str] = Counter()
     for character in text:
-        bare = unicodedata.normalize("NFD", character)[0]
+        base = unicodedata.normalize("NFD", character)[0]  # without accents
         if character.isspace():
             kept.append(" ")
         elif character in vocabulary:
             kept.append(character)
-        elif bare in vocabulary:
-            kept.append(bare)
+        elif base in vocabulary:
+            kept.append(base)
         else:
             dropped[character] += 1
     return " ".join("".join(kept).split()), dropped
 
 
 def encode(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return the labels of a normalised text."""
+    """Return the labels of a text that ``normalise`` returned."""
     labels: list[int] = tokenizer(text).input_ids
     return labels
 
 
 def min_frames(labels: list[int]) -> int:
-    """Return the frames that CTC needs: one a label, and a blank between equal neighbours."""
+    """Return the number of frames that CTC needs: one per label, and one between equal labels."""
     return len(labels) + sum(a == b for a, b in zip(labels, labels[1:], strict=False))
 
 
 def spell(labels: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the words of labels, each one said once; blanks and other special tokens go."""
-    mark = boundary(tokenizer)
-    special = set(tokenizer.all_special_tokens) - {mark}
+    """Return the text of labels without repetitions; special tokens are left out."""
+    space = boundary(tokenizer)
+    special = set(tokenizer.all_special_tokens) - {space}
     tokens = [t for t in tokenizer.convert_ids_to_tokens(labels) if t not in special]
-    return " ".join("".join(tokens).replace(mark, " ").split())
+    return " ".join("".join(tokens).replace(space, " ").split())
 
 
 def decode_greedily(
     logits: Tensor, lengths: Tensor, tokenizer: PreTrainedTokenizerBase
 ) -> list[str]:
-    """Return the words of each utterance: best label per frame, repeats and blanks removed.
+    """Return the text of each utterance: the best label per frame, repeats and blanks removed.
 
-    ``logits`` is ``[batch, frames, vocab]``, ``lengths`` each utterance's own frames ``[batch]``.
+    ``logits`` is ``[batch, frames, vocab]``, ``lengths`` ``[batch]``, the frames of each utterance.
     """
     best = logits.argmax(-1)
     return [

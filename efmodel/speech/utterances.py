@@ -1,30 +1,30 @@
-"""From recordings to what a model takes: samples and labels, with all that was left out named."""
+"""Utterances: decoded, labelled recordings; the others are skipped and reported."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from logging import INFO, WARNING
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torchaudio
-from datasets import Dataset
-from flwr.common import log
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from efmodel.config import SAMPLE_RATE, EarlyExitConfig
-from efmodel.model.loss import IGNORED
+from efmodel.config import IGNORED, SAMPLE_RATE, EarlyExitConfig
 from efmodel.speech import audio, text
 
+if TYPE_CHECKING:  # datasets takes seconds to import; a trial step works without
+    from datasets import Dataset
+
 SECONDS = (0.1, 30.0)  # shortest and longest recording that is used
-NAMED = 5  # recordings left out that a log names; of the others it says how many
+MAX_NAMED = 5  # skipped recordings that a report names; it counts the others
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording, decoded: samples ``[samples]`` at 16 kHz, its text and labels."""
+    """A decoded recording: samples ``[samples]`` at 16 kHz, normalised text, labels."""
 
     name: str
     samples: Tensor
@@ -33,44 +33,62 @@ class Utterance:
 
     @property
     def seconds(self) -> float:
-        """Its length in seconds."""
+        """Duration in seconds."""
         return len(self.samples) / SAMPLE_RATE
 
 
 @dataclass
 class Skipped:
-    """What was left out and why, and which characters were dropped from texts."""
+    """Skipped recordings, and characters dropped from texts.
+
+    Attributes
+    ----------
+    recordings : list of tuple of str
+        Name and reason of each skipped recording.
+    kinds : Counter
+        Number of recordings by kind of reason.
+    characters : Counter
+        Number of occurrences of each dropped character.
+    """
 
     recordings: list[tuple[str, str]] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
     characters: Counter[str] = field(default_factory=Counter)
 
     def add(self, name: str, kind: str, reason: str) -> None:
-        """Leave a recording out: for what kind of reason, and what it is in this case."""
+        """Add a skipped recording with the kind of reason and the reason itself."""
         self.recordings.append((name, reason))
         self.kinds[kind] += 1
 
     def by_kind(self) -> str:
-        """Say how many were left out for each kind of reason."""
+        """Return the number of skipped recordings by kind of reason, as text."""
         return ", ".join(f"{kind} x{n}" for kind, n in self.kinds.most_common())
 
-    def dropped(self) -> str:
-        """Say how often each character was dropped."""
+    def dropped_characters(self) -> str:
+        """Return how often each character was dropped, as text."""
         return ", ".join(f"{c!r} x{n}" for c, n in self.characters.most_common())
 
     def log(self, where: str) -> None:
-        """Name the first recordings left out, count all, and list the characters dropped."""
-        for name, reason in self.recordings[:NAMED]:
+        """Log the first skipped recordings, their number, and the dropped characters.
+
+        ``where`` starts each line: the data set's name or path.
+        """
+        if not (self.recordings or self.characters):
+            return
+        from flwr.common import log  # takes a second to import, and is needed only here
+
+        for name, reason in self.recordings[:MAX_NAMED]:
             log(WARNING, "%s: skipped %s: %s", where, name, reason)
-        if len(self.recordings) > NAMED:
+        if len(self.recordings) > MAX_NAMED:
             log(WARNING, "%s: skipped %d in all: %s", where, len(self.recordings), self.by_kind())
         if self.characters:
-            log(INFO, "%s: characters outside the vocabulary, dropped: %s", where, self.dropped())
+            dropped = self.dropped_characters()
+            log(INFO, "%s: dropped characters outside the vocabulary: %s", where, dropped)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One recording before it is decoded: what its header and its transcript say."""
+    """A usable recording before it is decoded, with the duration from its header."""
 
     name: str
     source: bytes | str
@@ -79,7 +97,7 @@ class Row:
     seconds: float
 
 
-def examine(
+def check_row(
     row: dict[str, Any],
     tokenizer: PreTrainedTokenizerBase,
     config: EarlyExitConfig,
@@ -87,9 +105,9 @@ def examine(
     seconds: tuple[float, float],
     skipped: Skipped,
 ) -> Row | None:
-    """Return what is known of a recording without decoding it, or None with a word to ``skipped``.
+    """Return a usable recording, not decoded, or add it to ``skipped`` and return None.
 
-    See ``prepare`` for what is left out.
+    ``prepare`` lists what is skipped.
     """
     source = row["audio"]["bytes"] or row["audio"]["path"]
     name = Path(row["audio"]["path"] or "unnamed").name
@@ -99,64 +117,77 @@ def examine(
         skipped.add(name, "no words", f"found text {row['text']!r}, wanted words")
         return None
     try:
-        found = audio.duration(source, name)
+        duration = audio.duration(source, name)
     except audio.AudioError as error:
         skipped.add(name, "no audio", str(error))
         return None
     shortest, longest = seconds
-    if found > longest:
-        skipped.add(name, "too long", f"found {found:.1f} s of audio, wanted at most {longest:g}")
+    if duration > longest:
+        reason = f"found {duration:.1f} s of audio, wanted at most {longest:g}"
+        skipped.add(name, "too long", reason)
         return None
-    if to_train and found < shortest:
-        reason = f"found {found:.3f} s of audio, wanted at least {shortest:g}"
+    if to_train and duration < shortest:
+        reason = f"found {duration:.3f} s of audio, wanted at least {shortest:g}"
         skipped.add(name, "too short", reason)
         return None
     labels = text.encode(words, tokenizer)
-    reason = _lack_of_frames(round(found * SAMPLE_RATE), words, labels, config, to_train)
+    reason = _too_few_frames(round(duration * SAMPLE_RATE), words, labels, config, to_train)
     if reason:
         skipped.add(name, "too short for its text", reason)
         return None
-    return Row(name, source, words, labels, found)
+    return Row(name, source, words, labels, duration)
 
 
-def _lack_of_frames(
+def _too_few_frames(
     samples: int, words: str, labels: list[int], config: EarlyExitConfig, to_train: bool
 ) -> str:
+    """Return why the audio is too short for its text, or an empty string."""
     frames, wanted = config.num_frames(samples), text.min_frames(labels)
     if frames >= (wanted if to_train else 1):
         return ""
-    found = f"found {samples / SAMPLE_RATE:.2f} s of audio = {frames} frames"
-    return f"{found}, wanted {wanted} for {words!r}"
+    duration = f"{samples / SAMPLE_RATE:.2f} s of audio = {frames} frames"
+    return f"found {duration}, wanted {wanted} for {words!r}"
 
 
 def prepare(
-    dataset: Dataset,
+    dataset: "Dataset",
     tokenizer: PreTrainedTokenizerBase,
     config: EarlyExitConfig,
     to_train: bool,
     seconds: tuple[float, float] = SECONDS,
 ) -> tuple[list[Utterance], Skipped]:
-    """Decode the recordings of a data set.
+    """Return the decoded recordings of a data set, and those that were skipped.
 
-    Left out and named: a file that is no audio, an empty text, a recording longer than
-    ``seconds`` allows (it is not even decoded: half an hour of it would kill a device), and, to
-    train, one that is shorter, or too short for its text (CTC needs a frame per label and a blank
-    between equal neighbours). To test, short audio stays in: what the model cannot say counts
-    against it.
+    A recording is skipped if its file is no audio, its text has no words, or it is too long; a
+    long recording is not even decoded, because half an hour would exhaust a device's memory. To
+    train, it is also skipped if it is too short, or too short for its text: CTC needs a frame per
+    label and one between equal labels. Short recordings are kept to test: what the model cannot
+    recognise counts as an error.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Rows with ``audio``, ``text`` and ``speaker``.
+    tokenizer, config
+        Of the model, for its characters and its number of frames.
+    to_train : bool
+        Whether the recordings are for training or for testing.
+    seconds : tuple of float
+        Shortest (to train) and longest duration.
     """
     utterances: list[Utterance] = []
     skipped = Skipped()
-    for each in dataset:
-        row = examine(each, tokenizer, config, to_train, seconds, skipped)
+    for fields in dataset:
+        row = check_row(fields, tokenizer, config, to_train, seconds, skipped)
         if row is None:
             continue
         try:
             samples = audio.load(row.source, row.name)
-        except audio.AudioError as error:  # broken behind its header
+        except audio.AudioError as error:  # the header is readable, the rest is not
             skipped.add(row.name, "no audio", str(error))
             continue
-        # A header may promise more than there is.
-        reason = _lack_of_frames(len(samples), row.text, row.labels, config, to_train)
+        # A header may give more samples than the file has.
+        reason = _too_few_frames(len(samples), row.text, row.labels, config, to_train)
         if reason:
             skipped.add(row.name, "too short for its text", reason)
             continue
@@ -165,25 +196,25 @@ def prepare(
 
 
 def at_speed(utterance: Utterance, speed: float) -> Utterance:
-    """Return the utterance played ``speed`` times as fast: shorter, and higher in pitch.
+    """Return the utterance played ``speed`` times as fast, which also raises its pitch.
 
-    Ko et al., "Audio augmentation for speech recognition" (Interspeech 2015), with 0.9, 1, 1.1.
+    Ko et al., "Audio augmentation for speech recognition" (Interspeech 2015), use 0.9, 1 and 1.1.
     """
     if speed == 1.0:
         return utterance
-    rate = round(100 * speed)  # in hundredths, so that resampling has a small common divisor
+    rate = round(100 * speed)  # whole hundredths keep the resampling filter small
     samples = torchaudio.functional.resample(utterance.samples, rate, 100)
     return replace(utterance, samples=samples)
 
 
-Inputs = Callable[[Iterable[Utterance]], dict[str, Any]]  # from utterances to a model's arguments
+Inputs = Callable[[Iterable[Utterance]], dict[str, Any]]  # makes a model's arguments from a batch
 
 
 def collate(utterances: Iterable[Utterance]) -> dict[str, Tensor]:
-    """Return one batch for the model: ``input_values``, ``attention_mask`` and ``labels``.
+    """Return the model's arguments for a batch: padded samples, their mask, and labels.
 
     ``input_values`` and ``attention_mask`` are ``[batch, samples]``, ``labels`` is
-    ``[batch, labels]`` padded with -100.
+    ``[batch, labels]`` padded with ``IGNORED``.
     """
     batch = list(utterances)
     pad = torch.nn.utils.rnn.pad_sequence

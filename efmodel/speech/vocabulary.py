@@ -1,8 +1,7 @@
-"""The labels that a recogniser spells with: characters, or pieces of words.
+"""Tokenizers: characters (wav2vec2's tokenizer) or subwords (byte-pair encoding).
 
-Characters come as wav2vec2's tokenizer, pieces of words as byte-pair encoding. Both are used in one
-way: words are spelled in the tokenizer's single characters, and a boundary mark stands between (or
-before) them.
+Both kinds are used alike: a text consists of the tokenizer's single characters, and a boundary
+token stands between words (characters) or starts each word (subwords).
 """
 
 import json
@@ -17,20 +16,19 @@ from transformers import (
     Wav2Vec2CTCTokenizer,
 )
 
-# The blank is the padding token, "|" stands between words: wav2vec2's conventions.
+# wav2vec2's conventions: the CTC blank is the padding token, "|" stands between words.
 CHARACTERS = {
     token: index for index, token in enumerate(["<pad>", "<unk>", "|", "'", *ascii_lowercase])
 }
 BPE256 = Path(__file__).with_name("bpe256.json")  # made by simulation/make_bpe.py
-METASPACE = "\u2581"  # begins the first piece of a word
-_SPECIAL = ("pad_token", "unk_token", "bos_token", "eos_token", "word_delimiter_token")
+METASPACE = "\u2581"  # starts the first subword of a word
 
 
 def tokenizer_from(
     vocabulary: dict[str, int], **special_tokens: str | None
 ) -> Wav2Vec2CTCTokenizer:
-    """Return a CTC tokenizer for ``{token: index}``."""
-    with tempfile.TemporaryDirectory() as folder:  # it takes its vocabulary from a file only
+    """Return a tokenizer of characters for ``{token: index}``."""
+    with tempfile.TemporaryDirectory() as folder:  # its constructor takes only a file
         path = Path(folder) / "vocab.json"
         path.write_text(json.dumps(vocabulary), encoding="utf-8")
         special_tokens = {"bos_token": None, "eos_token": None, **special_tokens}
@@ -40,38 +38,45 @@ def tokenizer_from(
 def bpe_from(
     definition: str, pad_token: str = "<pad>", unk_token: str = "<unk>"
 ) -> PreTrainedTokenizerFast:
-    """Return the tokenizer that ``definition``, the ``tokenizers`` library's JSON, describes."""
-    pieces = Tokenizer.from_str(definition)
+    """Return a tokenizer of subwords; ``definition`` is the JSON of the ``tokenizers`` library."""
     return PreTrainedTokenizerFast(
-        tokenizer_object=pieces, pad_token=pad_token, unk_token=unk_token
+        tokenizer_object=Tokenizer.from_str(definition), pad_token=pad_token, unk_token=unk_token
     )
 
 
 def of_preset(name: str) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of the preset ``name``: ``paper`` spells in pieces of words."""
+    """Return the tokenizer of the preset ``name``: subwords for ``paper``, else characters."""
     if name == "paper":
         return bpe_from(BPE256.read_text(encoding="utf-8"))
     return tokenizer_from(CHARACTERS)
 
 
 def to_json(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return all that makes a tokenizer of either kind; the same text for the same spelling."""
+    """Return a description for ``from_json``; equal tokenizers give equal descriptions."""
     if isinstance(tokenizer, PreTrainedTokenizerFast):
         special = {"pad_token": tokenizer.pad_token, "unk_token": tokenizer.unk_token}
         return json.dumps({"definition": tokenizer.backend_tokenizer.to_str(), **special})
-    special = {name: getattr(tokenizer, name) for name in _SPECIAL}
     by_index = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    return json.dumps({"vocabulary": dict(by_index), **special})
+    return json.dumps(
+        {
+            "vocabulary": dict(by_index),
+            "pad_token": tokenizer.pad_token,
+            "unk_token": tokenizer.unk_token,
+            "bos_token": tokenizer.bos_token,
+            "eos_token": tokenizer.eos_token,
+            "word_delimiter_token": tokenizer.word_delimiter_token,
+        }
+    )
 
 
 def from_json(description: str) -> PreTrainedTokenizerBase:
-    """Return the tokenizer that ``to_json`` described."""
+    """Return the tokenizer of a description by ``to_json``."""
     arguments = json.loads(description)
     return bpe_from(**arguments) if "definition" in arguments else tokenizer_from(**arguments)
 
 
 def boundary(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the mark that stands for the space between words."""
+    """Return the token that stands for the space between words."""
     if isinstance(tokenizer, PreTrainedTokenizerFast):
         return METASPACE
     return str(tokenizer.word_delimiter_token)

@@ -10,7 +10,8 @@ import torchaudio
 from torch import Tensor, nn
 
 from efmodel.config import preset
-from efmodel.model.early_exit import EarlyExitEncoder, EarlyExitForCTC
+from efmodel.model.early_exit import EarlyExitForCTC
+from efmodel.model.encoder import EarlyExitEncoder
 from simulation.bench.figure import Figure
 from simulation.bench.timing import median_seconds_in_turns
 

@@ -6,9 +6,8 @@ from torch import nn
 from transformers import AutoModelForCTC
 
 from efmodel import EarlyExitForCTC
-from efmodel.config import PRESETS, preset
+from efmodel.config import IGNORED, PRESETS, preset
 from efmodel.model.dropout import Dropout
-from efmodel.model.loss import IGNORED
 from efmodel.model.mel import log_mel, mask_bands_and_frames
 from tests.conftest import small_config
 

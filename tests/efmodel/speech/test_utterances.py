@@ -7,7 +7,7 @@ import pytest
 import soundfile
 import torch
 
-from efmodel.model.loss import IGNORED
+from efmodel.config import IGNORED
 from efmodel.speech import recordings, vocabulary
 from efmodel.speech.utterances import Skipped, Utterance, at_speed, collate, prepare
 from tests.conftest import small_config, tone, write_folder
