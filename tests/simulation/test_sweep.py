@@ -16,7 +16,7 @@ from tests.conftest import small_config
 from tests.server_app.results.test_comparison import write_run
 from tests.simulation.command import ef_asr, processes, start
 
-SHIPPED = sorted((Path(methods.__file__).parent / "sweeps").glob("*.toml"))
+SHIPPED = sorted((Path(methods.__file__).parents[1] / "sweeps").glob("*.toml"))
 METHODS = 'methods = ["hetero", "separate", "centralised"]'
 SWEEP = f"""
 {METHODS}
