@@ -20,9 +20,10 @@ export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1 OMP_NUM_THREADS=1
 
 free_port() { python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
+set -m # each program and what it starts are a process group
 pids=()
 stop() {
-    kill "${pids[@]}" 2>/dev/null || true
+    kill -- "${pids[@]/#/-}" 2>/dev/null || true
     wait "${pids[@]}" 2>/dev/null || true
 }
 trap stop EXIT
