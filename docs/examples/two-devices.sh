@@ -14,15 +14,16 @@ car_speech=$(cd "$2" && pwd)
 folder=${FOLDER:-$(mktemp -d)}
 mkdir -p "$folder/server" "$folder/kitchen" "$folder/car"
 
-# Stay off the network: no telemetry, and no second installation of torch for the app.
+# Stay off the network (no telemetry, no second installation of torch); a thread for each program.
 export FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1
-export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1
+export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1 OMP_NUM_THREADS=1
 
 free_port() { python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
+set -m # each program and what it starts are a process group
 pids=()
 stop() {
-    kill "${pids[@]}" 2>/dev/null || true
+    kill -- "${pids[@]/#/-}" 2>/dev/null || true
     wait "${pids[@]}" 2>/dev/null || true
 }
 trap stop EXIT
