@@ -1,4 +1,4 @@
-"""The corpus that ships with the project: SYNTHETIC speech, made by ``make_sample.py``."""
+"""The corpus that ships with the project: SYNTHETIC speech, from ``make_sample.py``."""
 
 from importlib.resources import as_file, files
 
@@ -10,11 +10,11 @@ from efmodel.speech.recordings import FEATURES, Corpus
 
 
 def load() -> Corpus:
-    """Return the sample: synthetic digit strings; no voice is in both splits."""
+    """Return the sample: synthetic digit strings, with no voice in both of its halves."""
     with as_file(files("simulation.speech") / "sample.parquet") as path:
         table = pyarrow.parquet.read_table(path)
-    splits = []
+    halves = []
     for split in ("train", "test"):
         rows = table.filter(pyarrow.compute.equal(table["split"], split))
-        splits.append(Dataset(rows.select(list(FEATURES)).cast(FEATURES.arrow_schema)))
-    return Corpus(*splits)
+        halves.append(Dataset(rows.select(list(FEATURES)).cast(FEATURES.arrow_schema)))
+    return Corpus(*halves)

@@ -12,21 +12,21 @@ from simulation.bench.scale import write_speakers
 
 def record(train_seconds: float, walls: list[float]) -> dict:
     names = [f"partition {number}" for number in range(len(walls))]
-    updates = {name: {"wall_seconds": wall} for name, wall in zip(names, walls, strict=True)}
+    did = {name: {"wall_seconds": wall} for name, wall in zip(names, walls, strict=True)}
     return {
         "sampled": len(walls),
         "answered": len(walls),
         "train-seconds": train_seconds,
         "capacities": dict.fromkeys(names, 1),
-        "nodes": dict(reversed(updates.items())),  # replies come in another order than messages go
+        "nodes": dict(reversed(did.items())),  # replies come in another order than messages go
     }
 
 
 def test_overhead_leaves_round_1_out_and_the_end_is_what_the_order_costs():
     rounds = [record(20, [1, 1, 1, 3]), record(5, [1, 1, 1, 3]), record(4, [3, 1, 1, 1])]
-    later, scheduled, first, pace = simulate.of_rounds(rounds, actors=2)
+    later, ends, first, pace = simulate.of_rounds(rounds, actors=2)
     assert (later.measured, later.reference) == (18, 12)
-    assert (scheduled.measured, scheduled.reference) == (2 * (4 + 3), 12)
+    assert (ends.measured, ends.reference) == (2 * (4 + 3), 12)
     assert (first.measured, first.reference) == (40, 6)
     assert pace.measured == pytest.approx(60 * 8 / 9) and pace.reference == 80
 
