@@ -1,4 +1,4 @@
-"""HeteroFL, a baseline: weak clients train a narrower model, where ours train a shallower one.
+"""HeteroFL, a baseline: weak clients train a narrower model instead of a shallower one.
 
 Diao, Ding, Tarokh, "HeteroFL: Computation and Communication Efficient Federated Learning for
 Heterogeneous Clients" (ICLR 2021, arXiv 2010.01264). In a run::
@@ -27,7 +27,7 @@ from server_app.strategy.partial_mean import PartialMean
 from server_app.strategy.requests import Requests
 from server_app.strategy.running_sums import NotFiniteError
 
-NEAR = 0.01  # of the parameters: widths nearer than this to what is wanted are as good
+NEAR = 0.01  # share of the parameters: widths that differ by less than this count as equally near
 
 Tensor = TypeVar("Tensor", NDArray, torch.Tensor)
 
@@ -36,39 +36,39 @@ class HeteroFL(PartialFedAvg):
     """Every client trains all layers, a weak one the leading channels of each.
 
     A client of capacity c is sent the model of ``widths(config)[c - 1]``, which has as many
-    parameters as the whole model cut at exit c, and one exit, behind the last layer: HeteroFL has
-    no early ones. An element of a tensor becomes the mean over the clients that hold it
-    (section 3); one that nobody held stays as it is. What a run says of "exit" c (trainers, loss,
-    WER, CER) is of width c, each scored as a model of its own; the clients' losses have one entry.
-    The model saved at the end has the whole width, and but its last exit was trained.
+    parameters as the whole model cut at exit c, and a single exit after the last layer: HeteroFL
+    has no early exits. Each element of a tensor becomes the mean over the clients that hold it
+    (section 3); without such a client it keeps its value. In a run's results "exit" c (trainers,
+    loss, WER, CER) means width c, scored as a separate model; the clients' losses have one entry.
+    The model saved at the end has the whole width; of its exits only the last was trained.
 
-    Left out: static batch normalisation, since the models here have layer norms and no statistics
-    of a batch; the scaler (a narrow layer's output over its share of the width), since a norm
-    brings what each layer and head reads to unit scale, and the client stays as it is; the masked
-    loss, since every client spells with the whole alphabet. What narrows with a model although it
-    has no channels to slice: the weight norm of the positional convolution, taken over the slice,
-    and a conformer's sinusoids, which have the wavelengths of the narrow model's width.
+    Left out are static batch normalisation, since the models here have layer norms and no batch
+    statistics; the scaler (a narrow layer's output divided by its share of the width), since norms
+    bring the input of each layer and head to unit scale; and the masked loss, since every client
+    uses the whole alphabet. Two more parts depend on the width: the weight norm of the positional
+    convolution, computed over the slice, and a conformer's sinusoidal positions.
 
-    In simulations only: a deployed node would hold its capacity against the narrow model's exit.
+    Use it in simulations only: a deployed node would compare its capacity with the narrow model's
+    single exit.
 
     Parameters
     ----------
     owner_exits : Mapping[str, int]
         As for PartialFedAvg.
     **partial : Any
-        PartialFedAvg's arguments; without frozen tensors, noise and bounds, in float32 and with
-        the coverage "trainers".
+        PartialFedAvg's arguments, but for frozen tensors, noise and clipping; only in float32
+        and with the coverage "trainers".
     """
 
     def __init__(self, owner_exits: Mapping[str, int], **partial: Any) -> None:
         super().__init__(owner_exits, **partial)
-        found = {
+        limits = {
             "wire-dtype": (self.wire_dtype, "float32"),
             "coverage": (self.coverage, "trainers"),
             "max-update-norm": (partial.get("max_update_norm", "off"), "off"),
             "freeze or train": ("frozen tensors" if partial.get("frozen") else "all", "all"),
         }
-        for key, (value, wanted) in found.items():
+        for key, (value, wanted) in limits.items():
             if value != wanted:
                 raise ValueError(f"{key}: found {value!r}, wanted {wanted}")
         self.widths: list[EarlyExitConfig] = []  # by capacity
@@ -83,7 +83,7 @@ class HeteroFL(PartialFedAvg):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Choose the widths, once, and send each client its slices."""
+        """Choose the widths in the first round, and send each client its slices."""
         if not self.widths:
             self._choose(EarlyExitConfig.from_dict(json.loads(str(config[MODEL_CONFIG]))))
         return super().configure_train(server_round, arrays, config, grid)
@@ -98,19 +98,19 @@ class HeteroFL(PartialFedAvg):
             log(INFO, "width %d: %s; %.3f of exit %d's parameters", capacity, size, ratio, capacity)
 
     def client_models(self, config: EarlyExitConfig) -> list[EarlyExitConfig]:
-        """Return what a client of each capacity trains: the model of its width."""
+        """Return the model that a client of each capacity trains: the one of its width."""
         return widths(config)
 
     def running_mean(self, current: Mapping[str, NDArray]) -> PartialMean:
-        """Return sums of slices."""
+        """Return the empty sums of slices."""
         return SliceMean(current, self.slices.whole_name)
 
     def depth(self, trained: Iterable[str], capacity: int) -> int:
-        """Return the width that a client trained: all of what it was sent."""
+        """Return the width that a client trained: always the one that it was sent."""
         return capacity
 
     def models_to_score(self, model: EarlyExitForCTC) -> list[EarlyExitForCTC]:
-        """Return the model of each width, narrow to wide: what is scored for each capacity."""
+        """Return the model of each width, narrow to wide; each is scored by itself."""
         state = model.state_dict()
         models = []
         for config, its_shapes in zip(self.widths, self.slices.shapes, strict=True):
@@ -209,10 +209,10 @@ class SliceMean(PartialMean):
 
 
 def part(name: str, whole: Tensor, shape: Sequence[int]) -> Tensor:
-    """Return the part of a tensor that a narrower model's of that shape holds: a view.
+    """Return a view of the part of a tensor that a narrower model's tensor of that shape holds.
 
-    The leading slice; of a gate that of each half, values and gates, as ``glu`` splits them, with
-    the halves as the view's first axis.
+    That is the leading slice. A gate's tensor has two halves, values and gates, as ``glu`` splits
+    them: the view has the halves as its first axis, and the leading slice of each.
     """
     if ".gate." in name:
         whole = whole.reshape(2, -1, *whole.shape[1:])
@@ -221,10 +221,10 @@ def part(name: str, whole: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def narrow(config: EarlyExitConfig, heads: int, intermediate: int) -> EarlyExitConfig:
-    """Return the configuration with so many heads of the same size, and just the last exit.
+    """Return the configuration with fewer heads of the same size, and only the last exit.
 
-    Everything but the feed-forward layers narrows with the heads; groups of the positional
-    convolution stay as wide as they were, so that the leading ones are slices of the whole.
+    Everything but the feed-forward layers narrows with the heads. Groups of the positional
+    convolution keep their width, so that the leading groups are slices of the whole.
     """
 
     def share(size: int) -> int:
@@ -244,17 +244,17 @@ def narrow(config: EarlyExitConfig, heads: int, intermediate: int) -> EarlyExitC
 
 
 def widths(config: EarlyExitConfig) -> list[EarlyExitConfig]:
-    """Return the width of each capacity: as many parameters as the model cut at that exit has.
+    """Return the width of each capacity, with as many parameters as the model cut at that exit.
 
-    Of the widths that come nearer to that than ``NEAR``, the one whose heads and feed-forward
-    layers shrink most alike; the deepest capacity has the whole width.
+    Among widths that differ from it by less than ``NEAR``, heads and feed-forward layers shrink by
+    the most similar factor. The deepest capacity has the whole width.
     """
     whole, groups = config.num_attention_heads, config.num_conv_pos_embedding_groups
-    convolves = config.layer_type != "conformer"  # for position
+    convolves = config.layer_type != "conformer"  # to encode positions
     lines: dict[int, tuple[int, int]] = {}  # by heads, parameters: of 1 channel, of each further
     for heads in range(1, whole + 1):
         if convolves and groups * heads % whole:
-            continue  # its last group would end within one of the whole's
+            continue  # the last group would end inside one of the whole model's
         one, two = (num_parameters(narrow(config, heads, size)) for size in (1, 2))
         lines[heads] = (one, two - one)
 
@@ -274,12 +274,12 @@ def widths(config: EarlyExitConfig) -> list[EarlyExitConfig]:
 
 
 def shapes(config: EarlyExitConfig) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each tensor of a model, without making it."""
+    """Return the shape of each tensor of a model, without allocating it."""
     with torch.device("meta"):
         state = EarlyExitForCTC(config).state_dict()
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
 def num_parameters(config: EarlyExitConfig) -> int:
-    """Return how many numbers a model consists of."""
+    """Return the number of parameters and buffers of a model."""
     return sum(math.prod(shape) for shape in shapes(config).values())

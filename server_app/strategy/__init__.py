@@ -1,8 +1,8 @@
 """Strategies that average each tensor over the clients that hold it.
 
-The path of a reply: ``exchange`` receives it, ``cohort`` finds its sender, ``update`` validates and
-weighs it with ``reply`` and ``weighting``, ``fold`` clips it, ``running_sums`` adds it,
-``partial_mean`` divides, and ``fedavg`` or an optimizer makes the new tensors.
+The path of a reply: ``exchange`` receives it, ``cohort`` finds its sender, ``reply`` validates and
+weighs it, ``fold`` clips it, ``running_sums`` adds it, ``partial_mean`` divides, and ``fedavg`` or
+an optimizer makes the new tensors.
 """
 
 from server_app.strategy.fedavg import PartialFedAvg

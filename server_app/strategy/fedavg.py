@@ -19,11 +19,10 @@ from server_app.strategy.exchange import tensor_bytes
 from server_app.strategy.fold import Fold
 from server_app.strategy.node import Node
 from server_app.strategy.partial_mean import PartialMean
-from server_app.strategy.reply import BadReplyError
+from server_app.strategy.reply import BadReplyError, ClientUpdate, UpdateReader
 from server_app.strategy.requests import Requests
 from server_app.strategy.round_report import Contribution, RoundReport
 from server_app.strategy.selection import selector
-from server_app.strategy.update import ClientUpdate, UpdateReader
 
 
 class PartialFedAvg(RunStrategy, FedAvg):
@@ -38,7 +37,7 @@ class PartialFedAvg(RunStrategy, FedAvg):
     coverage : str (default: "trainers")
         Divide by the weight of a tensor's trainers, or ("cohort") of all accepted clients.
     weighting : str (default: "examples")
-        How a client's weight is computed, see ``weighting.weight_of``.
+        How a client's weight is computed, see ``reply.weight_of``.
     seed : int (default: 0)
         Decides each round's cohort.
     node_timeout : float (default: 3600)
@@ -86,8 +85,7 @@ class PartialFedAvg(RunStrategy, FedAvg):
         self.noise = clipping.noise(dp_noise_multiplier, self.max_update_norm, weighting)
         self._reader = UpdateReader(self.weighted_by_key, weighting, wire_dtype)
         self.nodes = Nodes(self.num_exits, node_timeout, selector(select))
-        self.report = RoundReport()
-        self.moments = {}
+        self.report, self.moments = RoundReport(), {}
         self.arrays = ArrayRecord()  # this round's model
         keys = self.arrayrecord_key, self.configrecord_key
         self.requests = Requests(self.owner_exits, wire_dtype, FrozenTensors(frozen), keys)

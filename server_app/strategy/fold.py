@@ -7,9 +7,8 @@ from flwr.common import NDArray
 
 from server_app.strategy import clipping
 from server_app.strategy.partial_mean import PartialMean
-from server_app.strategy.reply import BadReplyError
+from server_app.strategy.reply import BadReplyError, ClientUpdate
 from server_app.strategy.running_sums import NotFiniteError
-from server_app.strategy.update import ClientUpdate
 
 
 class Fold:

@@ -5,8 +5,7 @@ import math
 import pytest
 from flwr.app import MetricRecord
 
-from server_app.strategy.reply import BadReplyError
-from server_app.strategy.weighting import WEIGHTINGS, examples_of, weight_of
+from server_app.strategy.reply import WEIGHTINGS, BadReplyError, examples_of, weight_of
 
 METRICS = {
     "num-examples": 20,
