@@ -26,10 +26,16 @@ def ef_asr(*arguments: str, cwd: Path, timeout: float = 600) -> subprocess.Compl
     )  # fmt: skip
 
 
-def start(*arguments: str, cwd: Path, **variables: str) -> "subprocess.Popen[str]":
-    """Start the command as a terminal does: tests in a shell's background inherit no Ctrl-C."""
+def start(
+    *arguments: str, cwd: Path, program: str = "", **variables: str
+) -> "subprocess.Popen[str]":
+    """Start the command as a terminal does: tests in a shell's background inherit no Ctrl-C.
+
+    ``program`` is Python that runs the command, where a test changes something in it first.
+    """
+    command = [sys.executable, "-c", program] if program else [EF_ASR]
     return subprocess.Popen(
-        [EF_ASR, *arguments],
+        [*command, *arguments],
         cwd=cwd,
         env={**environment(cwd), **variables},
         stdout=subprocess.PIPE,
