@@ -206,7 +206,7 @@ def _run(
 
     status = _watch(run, folder, config["rounds"], printed)
     if status == COMPLETED:
-        # All results are written. Flower and Ray would take 5 s to end in good order.
+        # All results are written: do not wait for Flower and Ray to end in good order.
         superlink.stop(patience=0)
     run_id = run_id_in(printed())
     if status == INTERRUPTED and run_id:

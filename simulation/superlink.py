@@ -32,13 +32,11 @@ OFFLINE = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 
-# Start faster. Each line says what it saves on two cores.
+# Start faster.
 FAST_START = {
-    # Flower looks for a new run ten times a second, not once: half a second on average.
-    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
-    # Ray starts no idle workers beside the actors: 2 s of CPU time.
+    # Ray starts no idle workers beside the actors: they took 2 s of CPU time in all.
     "RAY_prestart_worker_first_driver": "0",
-    # The actors import torch while the server app does, not when the first message comes: 2 to 3 s.
+    # The actors import torch while the server app does, not when the first message comes.
     "RAY_preload_python_modules": "simulation.preload",
 }
 

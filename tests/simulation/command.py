@@ -43,10 +43,16 @@ def ef_asr(
     )  # fmt: skip
 
 
-def start(*arguments: str, cwd: Path, **variables: str) -> "subprocess.Popen[str]":
-    """Start the command with Ctrl-C enabled, which a shell disables for background jobs."""
+def start(
+    *arguments: str, cwd: Path, program: str = "", **variables: str
+) -> "subprocess.Popen[str]":
+    """Start the command with Ctrl-C enabled, which a shell disables for background jobs.
+
+    ``program`` is Python that runs the command, where a test changes something in it first.
+    """
+    command = [sys.executable, "-c", program] if program else [EF_ASR]
     return subprocess.Popen(
-        [EF_ASR, *arguments],
+        [*command, *arguments],
         cwd=cwd,
         env={**environment(cwd), **variables},
         stdout=subprocess.PIPE,

@@ -158,12 +158,11 @@ def test_ctrl_c_and_kill_stop_the_run_and_all_its_processes(speech, tmp_path, si
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_kill_stop_a_superlink_that_does_not_answer_yet(speech, tmp_path, signum):
     (tmp_path / "tmp").mkdir()
-    run = start("simulate", "--data", str(speech), cwd=tmp_path, TMPDIR=str(tmp_path / "tmp"))
+    never = "from simulation import superlink; superlink.HEALTH = '/no-such'; import efmodel.cli"
+    arguments = ["simulate", "--data", str(speech)]
+    run = start(*arguments, cwd=tmp_path, program=f"{never}; efmodel.cli.main()",
+                TMPDIR=str(tmp_path / "tmp"))  # fmt: skip
     assert run.stdout.readline().startswith("run folder: ")
-    deadline = time.monotonic() + 60
-    while len(processes(tmp_path)) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.2)  # it takes seconds to answer
     assert len(processes(tmp_path)) >= 2  # the command and its SuperLink
     run.send_signal(signum)
     output, errors = run.communicate(timeout=60)
