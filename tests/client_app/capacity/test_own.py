@@ -277,9 +277,7 @@ with store.training("x"):
 
 
 def test_a_query_imports_neither_torch_nor_transformers(tokenizer):
-    asked = json.dumps(
-        {key: str(v) for key, v in describe_model(small_config(), tokenizer).items()}
-    )
+    asked = json.dumps(dict(describe_model(small_config(), tokenizer)))
     script = f"""
 import json, sys
 from simulation import in_process_grid
