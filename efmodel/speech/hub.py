@@ -149,7 +149,7 @@ def _half(name: str, data_path: str, limits: Limits, half: str, left_out: Counte
     if missing := [column for column in columns if column not in names]:
         raise DataError(
             f"{name}, {half}: found columns {', '.join(sorted(names))}, wanted "
-            f"{', '.join(columns)}; {', '.join(missing)} missing"
+            f"{', '.join(columns)}: {', '.join(missing)} missing"
         )
     rows = rows.select_columns(columns).cast_column("audio", Audio(decode=False))
     if not limits.streaming:
