@@ -277,7 +277,7 @@ def test_a_sweep_stops_goes_on_and_compares(speech, tmp_path):
     command = ["sweep", str(file), "--output", str(out)]
     first = start(*command, cwd=tmp_path)
     metrics = out / "hetero" / "seed-0" / "metrics.jsonl"
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 500
     while not metrics.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     first.send_signal(signal.SIGINT)
