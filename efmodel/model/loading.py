@@ -21,6 +21,8 @@ from efmodel.model.lora import with_adapters
 from efmodel.settings import Settings, SettingsError
 from efmodel.speech import vocabulary
 
+_NO_MODEL = "model: found no config.json in {}, wanted a saved model's folder"
+
 
 class ModelError(UserError):
     """A model that does not exist, cannot be read, or does not have the exit asked for."""
@@ -43,7 +45,7 @@ def load(folder: Path, exit: int | None = None) -> tuple[EarlyExitForCTC, PreTra
     """
     folder = _model_folder(folder)
     if not (folder / "config.json").is_file():
-        raise ModelError(f"model: found no config.json in {folder}, wanted a saved model's folder")
+        raise ModelError(_NO_MODEL.format(folder))
     try:
         model, tokenizer = _read(folder)
     except (OSError, ValueError) as error:
@@ -140,6 +142,8 @@ def _checkpoint(model: str) -> str:
     """Return the folder or the Hub name of a pretrained checkpoint."""
     folder = Path(model).expanduser()
     if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelError(_NO_MODEL.format(folder))
         return str(folder)
     if "/" not in model:
         wanted = f"one of {', '.join(PRESETS)}, a folder, or a checkpoint's Hub name"

@@ -26,13 +26,6 @@ def test_pyproject_and_settings_hold_the_same_defaults():
     assert Settings.from_run_config(config) == Settings()
 
 
-def test_the_documentation_lists_every_key():
-    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
-    text = "".join(page.read_text() for page in pages)
-    for name in keys():
-        assert f"| `{name}` |" in text, name
-
-
 def test_every_key_has_a_topic_and_a_meaning_and_topics_are_not_split():
     topics = [key.topic for key in keys().values()]
     assert [topic for topic, _ in groupby(topics)] == list(dict.fromkeys(topics))

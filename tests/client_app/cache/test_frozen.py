@@ -89,7 +89,7 @@ def test_frozen_tensors_travel_once_and_stay_what_they_were(keys, tokenizer, fol
 def test_the_output_is_computed_once_and_the_model_is_the_same(
     keys, tokenizer, folder, disk, monkeypatch
 ):
-    without = Federation(tokenizer, folder, **keys, cache=False)
+    without = Federation(tokenizer, folder, **keys, cache_mb=0)
     without.round()
     without.round()
     assert not (disk / "features").exists()
