@@ -15,6 +15,7 @@ from client_app.capacity.guard import guard_capacity
 from client_app.capacity.own import CapacityError, node_capacity
 from client_app.mods import frozen_tensors, privacy, wire_format
 from client_app.task import Task
+from efmodel.light_imports import skip_compiler_and_sharding
 from efmodel.protocol import CAPACITY, CONFIG, NAME, PROTOCOL, PROTOCOL_KEY, TAG, Refusal
 
 app = ClientApp()
@@ -42,9 +43,11 @@ def train(message: Message, context: Context) -> Message:
     """Train the model that the message holds, and reply with the trained tensors and metrics."""
     if reason := protocol_mismatch(message):
         return refuse(message, Refusal.PROTOCOL, reason)
+    task = Task.of(message, context)
+    if not task.settings.compile:
+        skip_compiler_and_sharding()
     from client_app.round import train_round
 
-    task = Task.of(message, context)
     mods: list[Mod] = [  # from the outside in
         partial(guard_capacity, task),
         wire_format,  # decodes first and encodes last: the two below see float32

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from efmodel.errors import show, shown_errors
+from efmodel.light_imports import skip_compiler_and_sharding
 
 Model = Annotated[Path, typer.Option(help="A saved model's folder, or a run folder.")]
 Exit = Annotated[int | None, typer.Option(help="Cut the model at this exit.")]
@@ -18,6 +19,7 @@ def transcribe(
     exit: Exit = None,
 ) -> None:
     """Print the words of each recording: WAV, FLAC, MP3 or Ogg, at any sample rate."""
+    skip_compiler_and_sharding()
     from efmodel.decoding.transcription import transcribe_files
 
     unreadable = 0
@@ -40,6 +42,7 @@ def evaluate(
     from rich.console import Console
     from rich.table import Table
 
+    skip_compiler_and_sharding()
     from efmodel.evaluation import score_corpus
 
     result = score_corpus(model, data, exit)

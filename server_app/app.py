@@ -1,5 +1,6 @@
 """The ServerApp: read the run config, wire the parts, start the rounds."""
 
+from functools import partial
 from logging import ERROR, INFO
 
 import torch
@@ -8,6 +9,8 @@ from flwr.common import log
 from flwr.serverapp import Grid, ServerApp
 from transformers import PreTrainedTokenizerBase
 
+from efmodel.config import EarlyExitConfig
+from efmodel.light_imports import bring_back_compiler
 from efmodel.model.early_exit import EarlyExitForCTC
 from efmodel.model.frozen import parse
 from efmodel.model.loading import starting_model
@@ -21,6 +24,7 @@ from server_app.results.compute import multiply_adds
 from server_app.results.versions import versions
 from server_app.rounds import Rounds
 from server_app.run_folder import FAILED, FINISHED, RunFolder, read_metrics
+from server_app.strategy.base import RunStrategy
 from server_app.strategy.registry import build
 
 app = ServerApp()
@@ -59,7 +63,6 @@ def federate(grid: Grid, context: Context) -> RunFolder:
     strategy.summary()
     request = describe_model(model.config, tokenizer)
     strategy.check_nodes(grid, request)
-    client_costs = [multiply_adds(config)[-1] for config in strategy.client_models(model.config)]
     rounds = Rounds(
         grid=grid,
         strategy=strategy,
@@ -69,13 +72,19 @@ def federate(grid: Grid, context: Context) -> RunFolder:
         evaluate=CentralEvaluation(model, tokenizer, test_set, strategy, settings),
         request=request,
         num_exits=model.config.num_exits,
-        costs=client_costs or multiply_adds(model.config),
+        count_costs=partial(client_costs, strategy, model.config),
     )
     with run_log.written_to(folder.log):
         arrays = rounds.run(start, after)
     model.load_state_dict(arrays.to_torch_state_dict())
     write_results(folder, settings, model, tokenizer)
     return folder
+
+
+def client_costs(strategy: RunStrategy, config: EarlyExitConfig) -> list[float]:
+    """Return the multiply-adds per second of audio of the model of a client of each capacity."""
+    models = strategy.client_models(config)
+    return [multiply_adds(model)[-1] for model in models] or multiply_adds(config)
 
 
 def write_results(
@@ -88,6 +97,7 @@ def write_results(
     from server_app.results.plots import plot_error_rates  # matplotlib, only when a run ends
     from server_app.results.report import write_report
 
+    bring_back_compiler()
     merged(model).save_pretrained(folder.model)
     tokenizer.save_pretrained(folder.model)
     title = f"{settings.model}, {settings.strategy}, {settings.data} {settings.data_path}".strip()

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from logging import INFO
 from typing import Any
 
@@ -37,7 +38,12 @@ class Rounds:
     evaluate: Evaluate
     request: ConfigRecord  # the model description that every message carries
     num_exits: int
-    costs: list[float]  # multiply-adds per second of audio, for a client of each capacity
+    count_costs: Callable[[], list[float]]  # takes seconds, so not before the first clients train
+
+    @cached_property
+    def costs(self) -> list[float]:
+        """Multiply-adds per second of audio, for a client of each capacity."""
+        return self.count_costs()
 
     def run(self, arrays: ArrayRecord, after: int = 0) -> ArrayRecord:
         """Run the rounds after round ``after``, starting with ``arrays``; return the last model.

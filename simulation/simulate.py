@@ -65,7 +65,7 @@ def simulate(
     folder = None
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # kill stops all that Ctrl-C stops
     try:
-        with LocalSuperLink() as superlink:
+        with LocalSuperLink(preload=not config["compile"]) as superlink:
             # It takes seconds to start, and so does importing what reads the speech.
             nodes = _read_speech(config, data, nodes, method.nodes)
             folder = _new_folder(config, output)

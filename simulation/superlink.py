@@ -33,11 +33,12 @@ OFFLINE = {
 }
 
 # Start faster.
+PRELOAD = "RAY_preload_python_modules"
 FAST_START = {
     # Ray starts no idle workers beside the actors: they took 2 s of CPU time in all.
     "RAY_prestart_worker_first_driver": "0",
     # The actors import torch while the server app does, not when the first message comes.
-    "RAY_preload_python_modules": "simulation.preload",
+    PRELOAD: "simulation.preload",
 }
 
 
@@ -50,9 +51,15 @@ class LocalSuperLink:
 
     A context manager. Entering starts the SuperLink and does not wait for it: there is other work
     to do meanwhile. Leaving stops it and every process it started.
+
+    Parameters
+    ----------
+    preload : bool
+        Whether Ray's workers import the client app as they start; not for clients that compile
+        their layers, since ``simulation.preload`` leaves the compiler out.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, preload: bool = True) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="ef-asr-"))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -60,6 +67,8 @@ class LocalSuperLink:
         programs = str(Path(sys.executable).parent)  # Flower starts its programs by name
         path = os.pathsep.join([programs, os.environ.get("PATH", "")])
         self.environment = {**FAST_START, **os.environ, **OFFLINE}
+        if not preload:
+            self.environment.pop(PRELOAD, None)
         self.environment |= {"FLWR_HOME": str(self.home), "PATH": path}
         self.process: subprocess.Popen[bytes] | None = None
         self.answers = False

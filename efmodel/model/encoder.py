@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.data2vec.modeling_data2vec_audio import (
@@ -100,16 +101,18 @@ class EarlyExitEncoder(nn.Module):
                 at_exits.append(hidden)
         return at_exits, hidden
 
-    def _masks(self, hidden: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    def _masks(self, hidden: Tensor, mask: Tensor) -> dict[str, Tensor | None]:
         """Return the layers' keyword arguments; ``mask`` is ``[batch, frames]``."""
         if self.config.layer_type == "wavlm":
             batch, frames = mask.shape
             attention: Any = self.layers[0].attention
             bias = attention.compute_bias(frames, frames)  # [heads, frames, frames]
             return {"attention_mask": mask, "position_bias": bias.repeat(batch, 1, 1)}
-        attention_mask = create_bidirectional_mask(
-            config=self.config, inputs_embeds=hidden, attention_mask=mask
-        )
+        attention_mask = None
+        if not hidden.is_meta:  # meta tensors have shapes only: enough to count multiply-adds
+            attention_mask = create_bidirectional_mask(
+                config=self.config, inputs_embeds=hidden, attention_mask=mask
+            )
         if self.config.layer_type == "conformer":
             return {"attention_mask": attention_mask, "frame_mask": mask[:, :, None]}
         return {"attention_mask": attention_mask}
@@ -121,7 +124,10 @@ def position_embedding(config: EarlyExitConfig) -> nn.Module:
         return SinusoidalPosition()
     if config.conv_pos_kernel_size:
         return StackedPositionalConv(config)
-    convolution: nn.Module = Wav2Vec2PositionalConvEmbedding(config)
+    # from_pretrained creates modules on the meta device, where weight norm imports sympy (2 s).
+    device = torch.get_default_device()
+    with torch.device("cpu" if device.type == "meta" else device):
+        convolution: nn.Module = Wav2Vec2PositionalConvEmbedding(config)
     return convolution
 
 

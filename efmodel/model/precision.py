@@ -8,4 +8,5 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
     Weights, the statistics of norms, logits and losses stay float32.
     """
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    kind = "cpu" if device.type == "meta" else device.type  # meta: counting without memory
+    return torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16")

@@ -48,21 +48,19 @@ def multiply_adds(config: "EarlyExitConfig", seconds: float = UTTERANCE_SECONDS)
 def _operations_by_module(config: "EarlyExitConfig", seconds: float) -> dict[str, dict[Any, int]]:
     """Return the operations of one utterance by module and kind; a multiply-add counts as two."""
     import torch
-    from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    from efmodel.config import HOP, SAMPLE_RATE
+    from efmodel.config import SAMPLE_RATE
     from efmodel.model.early_exit import EarlyExitForCTC
-    from efmodel.model.mel import log_mel
 
-    # The filter bank is cached for the whole process: create it before tensors become fake.
-    log_mel(torch.zeros(1, HOP), torch.tensor([HOP]), config.num_mel_bins)
     config.lora_rank = 0
-    # Fake tensors have shapes but no memory. The counter knows only the plain attention kernel.
-    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), sdpa_kernel(SDPBackend.MATH):
-        model = EarlyExitForCTC(config).eval()
-        with FlopCounterMode(display=False) as counter:
-            model(torch.zeros(1, int(seconds * SAMPLE_RATE)))
+    with torch.device("meta"):  # shapes without memory
+        model = EarlyExitForCTC(config).eval().to("meta")
+    samples = torch.zeros(1, int(seconds * SAMPLE_RATE), device="meta")
+    # The counter knows only the plain attention kernel.
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        model(samples)
     operations: dict[str, dict[Any, int]] = counter.get_flop_counts()
     return operations

@@ -46,7 +46,7 @@ def federate(folder: Path, strategy: str, rounds: int, resume: bool = False, gri
         evaluate=lambda arrays: [],
         request=ConfigRecord(),
         num_exits=3,
-        costs=[1.0, 2.0, 3.0],
+        count_costs=lambda: [1.0, 2.0, 3.0],
     )
     return loop.run(start, after), run
 

@@ -56,7 +56,7 @@ def rounds(tmp_path, play, **settings) -> Rounds:
         evaluate=lambda arrays: [SCORE, SCORE],
         request=ConfigRecord({"model-config": "{}"}),
         num_exits=2,
-        costs=[5.0, 8.0],
+        count_costs=lambda: [5.0, 8.0],
     )
 
 

@@ -81,7 +81,7 @@ def test_what_is_no_model_is_refused(tmp_path):
         loading.describe("huge")
     with pytest.raises(SettingsError, match=wanted):
         loading.starting_model(Settings(model="huge"))
-    with pytest.raises(SettingsError, match="model: found no checkpoint"):
+    with pytest.raises(SettingsError, match="model: found no config.json in"):
         loading.starting_model(Settings(model=str(tmp_path)))
 
 
