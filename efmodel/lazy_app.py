@@ -5,8 +5,6 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from efmodel.light_imports import skip_compiler_and_sharding
-
 
 class _Package(ModuleType):
     """A package whose attribute ``app`` is the Flower app in its module ``app``.
@@ -18,8 +16,6 @@ class _Package(ModuleType):
     @property
     def app(self) -> Any:
         """The ServerApp or ClientApp."""
-        if self.__name__ == "server_app":  # a client may compile its layers
-            skip_compiler_and_sharding()
         return importlib.import_module(f"{self.__name__}.app").app
 
     @app.setter

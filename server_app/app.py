@@ -1,31 +1,17 @@
-"""The ServerApp: read the run config, wire the parts, start the rounds."""
+"""The ServerApp: how a run starts and ends."""
 
-from functools import partial
+import time
 from logging import ERROR, INFO
 
-import torch
-from flwr.app import ArrayRecord, Context
+from flwr.app import Context
 from flwr.common import log
 from flwr.serverapp import Grid, ServerApp
-from transformers import PreTrainedTokenizerBase
+from flwr.superlink.grid import InMemoryGrid
 
-from efmodel.config import EarlyExitConfig
-from efmodel.light_imports import bring_back_compiler
-from efmodel.model.early_exit import EarlyExitForCTC
-from efmodel.model.frozen import parse
-from efmodel.model.loading import starting_model
-from efmodel.model.lora import merged
-from efmodel.protocol import describe_model
-from efmodel.settings import Settings
-from server_app import run_log
-from server_app.checkpoint import Checkpoints, resumed
-from server_app.evaluation import CentralEvaluation, test_utterances
-from server_app.results.compute import multiply_adds
-from server_app.results.versions import versions
-from server_app.rounds import Rounds
-from server_app.run_folder import FAILED, FINISHED, RunFolder, read_metrics
-from server_app.strategy.base import RunStrategy
-from server_app.strategy.registry import build
+from efmodel.light_imports import skip_compiler_and_sharding
+from server_app.run_folder import FAILED, FINISHED
+
+RAY_SECONDS = 30  # to wait for Ray; a simulation that has none by then fails by itself
 
 app = ServerApp()
 
@@ -33,7 +19,12 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run one federation, and log how it ended."""
+    if isinstance(grid, InMemoryGrid):
+        wait_for_ray()
+    skip_compiler_and_sharding()
     try:
+        from server_app.federation import federate  # seconds of imports
+
         folder = federate(grid, context)
     except Exception as error:
         log(ERROR, FAILED + "%s", error)
@@ -41,65 +32,14 @@ def main(grid: Grid, context: Context) -> None:
     log(INFO, FINISHED + "%s", folder.path)
 
 
-def federate(grid: Grid, context: Context) -> RunFolder:
-    """Run one federation from the first model to the last; return the folder of its results."""
-    settings = Settings.from_run_config(context.run_config)
-    torch.manual_seed(settings.seed)
-    model, tokenizer = starting_model(settings)
-    test_set = test_utterances(settings, model, tokenizer)
-    frozen = parse(settings.freeze, settings.train, model.config.num_hidden_layers)
-    owners = model.owner_exits()
-    strategy = build(settings, owners, {name for name in owners if frozen.holds(name)})
-    resume, output = settings.resume, settings.output
-    folder = RunFolder.open(resume) if resume else RunFolder.create(output)
-    log(INFO, "run folder: %s", folder.path)
-    checkpoints = Checkpoints(folder.checkpoints)
-    start, after = ArrayRecord(model.state_dict()), 0
-    if settings.resume:
-        start, after = resumed(checkpoints, settings, strategy, start)
-        folder.forget_after(after)
-    folder.write_config(context.run_config)
-    folder.add_versions(versions())
-    strategy.summary()
-    request = describe_model(model.config, tokenizer)
-    strategy.check_nodes(grid, request)
-    rounds = Rounds(
-        grid=grid,
-        strategy=strategy,
-        settings=settings,
-        folder=folder,
-        checkpoints=checkpoints,
-        evaluate=CentralEvaluation(model, tokenizer, test_set, strategy, settings),
-        request=request,
-        num_exits=model.config.num_exits,
-        count_costs=partial(client_costs, strategy, model.config),
-    )
-    with run_log.written_to(folder.log):
-        arrays = rounds.run(start, after)
-    model.load_state_dict(arrays.to_torch_state_dict())
-    write_results(folder, settings, model, tokenizer)
-    return folder
+def wait_for_ray() -> None:
+    """Wait until the Ray of this simulation has started, in another thread of this process.
 
+    Its actors import as much as the server app does. If the server app's imports came first, they
+    would keep Python's lock from the thread that starts Ray, and the two would follow each other.
+    """
+    import ray
 
-def client_costs(strategy: RunStrategy, config: EarlyExitConfig) -> list[float]:
-    """Return the multiply-adds per second of audio of the model of a client of each capacity."""
-    models = strategy.client_models(config)
-    return [multiply_adds(model)[-1] for model in models] or multiply_adds(config)
-
-
-def write_results(
-    folder: RunFolder,
-    settings: Settings,
-    model: EarlyExitForCTC,
-    tokenizer: PreTrainedTokenizerBase,
-) -> None:
-    """Write the trained model, the plot of its error rates, and the report."""
-    from server_app.results.plots import plot_error_rates  # matplotlib, only when a run ends
-    from server_app.results.report import write_report
-
-    bring_back_compiler()
-    merged(model).save_pretrained(folder.model)
-    tokenizer.save_pretrained(folder.model)
-    title = f"{settings.model}, {settings.strategy}, {settings.data} {settings.data_path}".strip()
-    plot_error_rates(read_metrics(folder.metrics), folder.plot, title)
-    write_report(folder.path)
+    deadline = time.monotonic() + RAY_SECONDS
+    while not ray.is_initialized() and time.monotonic() < deadline:
+        time.sleep(0.05)

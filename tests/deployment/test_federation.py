@@ -13,7 +13,7 @@ from flwr.app import Context, Message, RecordDict
 import client_app
 from efmodel import EarlyExitForCTC
 from efmodel.settings import Settings
-from server_app.app import federate
+from server_app.federation import federate
 from simulation.in_process_grid import LocalGrid
 from tests.deployment.deployment import Deployment
 from tests.deployment.relay import Relay

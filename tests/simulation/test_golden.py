@@ -12,7 +12,7 @@ import pytest
 from flwr.app import Context, Message, RecordDict
 
 from client_app import app
-from server_app.app import federate
+from server_app.federation import federate
 from server_app.run_folder import read_metrics
 from simulation.in_process_grid import LocalGrid
 from simulation.run_config import defaults

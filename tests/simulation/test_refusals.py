@@ -5,7 +5,7 @@ from flwr.app import Context, Message, RecordDict
 
 from client_app import app
 from efmodel.settings import Settings, SettingsError
-from server_app.app import federate
+from server_app.federation import federate
 from server_app.strategy.registry import build
 from simulation.in_process_grid import LocalGrid
 from simulation.run_config import defaults

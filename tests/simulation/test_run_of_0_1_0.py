@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from client_app import app
 from efmodel.cli import build
-from server_app.app import federate
 from server_app.checkpoint import Checkpoint, Checkpoints
+from server_app.federation import federate
 from server_app.results.run import Run
 from server_app.run_folder import read_metrics
 from simulation.in_process_grid import LocalGrid

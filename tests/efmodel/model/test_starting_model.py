@@ -1,8 +1,8 @@
 """The model that round 1 starts from."""
 
+from efmodel.model.loading import starting_model
 from efmodel.settings import Settings
 from efmodel.speech import vocabulary
-from server_app.app import starting_model
 
 
 def test_a_preset_starts_with_its_own_tokenizer():
