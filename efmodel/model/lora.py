@@ -22,6 +22,7 @@ def add_adapters(model: "EarlyExitForCTC") -> None:
     rank = model.config.lora_rank
     if not rank:
         return
+    import torch.distributed.tensor  # noqa: F401  (peft reads it; efmodel.light_imports skips it)
     from peft import LoraConfig, inject_adapter_in_model  # takes a second to import
 
     targets = _FEED_FORWARD if model.config.layer_type == "wavlm" else _ATTENTION
