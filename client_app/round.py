@@ -38,7 +38,7 @@ from efmodel.protocol import (
     WORDS,
     read_model,
 )
-from efmodel.speech.utterances import Inputs, collate
+from efmodel.speech.batches import Inputs, collate
 
 
 def train_round(task: Task, message: Message, context: Context) -> Message:

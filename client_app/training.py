@@ -11,8 +11,8 @@ from efmodel.model.loss import exits_loss
 from efmodel.model.masking import choose_masks
 from efmodel.model.precision import autocast
 from efmodel.settings import Settings
-from efmodel.speech.batches import batches
-from efmodel.speech.utterances import Inputs, Utterance, at_speed, collate
+from efmodel.speech.batches import Inputs, at_speed, batches, collate
+from efmodel.speech.utterances import Utterance
 
 MAX_GRADIENT_NORM = 1.0
 COOLDOWN = 0.3  # the last share of the run, in which the learning rate falls

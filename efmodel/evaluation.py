@@ -16,9 +16,9 @@ from efmodel.model.early_exit import EarlyExitForCTC
 from efmodel.model.loading import load
 from efmodel.settings import Settings
 from efmodel.speech import corpus, text
-from efmodel.speech.batches import batches
+from efmodel.speech.batches import Inputs, batches, collate
 from efmodel.speech.recordings import DataError
-from efmodel.speech.utterances import Inputs, Utterance, collate, prepare
+from efmodel.speech.utterances import Utterance, prepare
 
 
 class _ErrorRate(evaluate.Metric):  # type: ignore[misc]

@@ -1,6 +1,7 @@
 """The run config as typed values: every key with its topic, default, meaning and check.
 
 The defaults stand in pyproject.toml too, because Flower reads them there; a test keeps both equal.
+The file is longer than others because each key is declared once, with all that is said of it.
 """
 
 from collections.abc import Mapping

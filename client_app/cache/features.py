@@ -22,7 +22,8 @@ from torch import Tensor
 from efmodel import atomic_file
 from efmodel.model.early_exit import EarlyExitForCTC
 from efmodel.model.frozen import FrozenOutput
-from efmodel.speech.utterances import Utterance, collate
+from efmodel.speech.batches import collate
+from efmodel.speech.utterances import Utterance
 
 
 class FeatureCache:

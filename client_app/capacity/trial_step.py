@@ -24,7 +24,8 @@ from efmodel.config import SAMPLE_RATE, EarlyExitConfig
 from efmodel.model.early_exit import EarlyExitForCTC
 from efmodel.model.frozen import NOTHING, parse
 from efmodel.settings import Settings
-from efmodel.speech.utterances import Utterance, collate
+from efmodel.speech.batches import collate
+from efmodel.speech.utterances import Utterance
 
 LABELS_PER_SECOND = 15  # characters of fast English speech
 

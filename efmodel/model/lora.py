@@ -4,17 +4,18 @@ The configuration's ``lora_rank`` says whether a model has them, so cutting, sen
 treat their tensors like all others. At the end of a run they are merged into the layers.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    from efmodel.model.early_exit import EarlyExitForCTC
+from transformers import PreTrainedModel
+
+Model = TypeVar("Model", bound=PreTrainedModel)  # an EarlyExitForCTC, which imports this module
 
 _ATTENTION = ["q_proj", "v_proj"]
 # WavLM's attention uses the weights of its projections directly and would ignore an adapter there.
 _FEED_FORWARD = ["intermediate_dense", "output_dense"]
 
 
-def add_adapters(model: "EarlyExitForCTC") -> None:
+def add_adapters(model: PreTrainedModel) -> None:
     """Add the adapters that the model's configuration asks for.
 
     A new adapter's output is zero.
@@ -30,22 +31,22 @@ def add_adapters(model: "EarlyExitForCTC") -> None:
     inject_adapter_in_model(LoraConfig(**sizes), model.encoder.layers)
 
 
-def with_adapters(model: "EarlyExitForCTC", rank: int) -> "EarlyExitForCTC":
+def with_adapters(model: Model, rank: int) -> Model:
     """Return a copy of the model with adapters of this rank; their output is zero until trained."""
     config = type(model.config).from_dict({**model.config.to_dict(), "lora_rank": rank})
-    larger = type(model)(config)
+    larger: Model = type(model)(config)
     larger.load_backbone(model.state_dict(), "the model")
     return larger
 
 
-def merged(model: "EarlyExitForCTC") -> "EarlyExitForCTC":
+def merged(model: Model) -> Model:
     """Return the model with each adapter merged into its layer; a model without any as it is."""
     if not model.config.lora_rank:
         return model
     from peft.tuners.lora import LoraLayer
 
     config = type(model.config).from_dict({**model.config.to_dict(), "lora_rank": 0})
-    plain = type(model)(config)
+    plain: Model = type(model)(config)
     state = {
         name.replace(".base_layer.", "."): tensor.clone()
         for name, tensor in model.state_dict().items()

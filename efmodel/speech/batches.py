@@ -1,8 +1,16 @@
-"""Batches of utterances of similar length, limited by their seconds of audio."""
+"""Batches of utterances of similar length, limited by their seconds, and what the model gets."""
 
 import random
-from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar
+
+import torch
+import torchaudio
+from torch import Tensor
+
+from efmodel.config import IGNORED
+from efmodel.speech.utterances import Utterance
 
 
 class HasSeconds(Protocol):
@@ -52,3 +60,35 @@ def batches(
             longest = item.seconds
     generator.shuffle(result)
     return result
+
+
+def at_speed(utterance: Utterance, speed: float) -> Utterance:
+    """Return the utterance played ``speed`` times as fast, which also raises its pitch.
+
+    Ko et al., "Audio augmentation for speech recognition" (Interspeech 2015), use 0.9, 1 and 1.1.
+    """
+    if speed == 1.0:
+        return utterance
+    rate = round(100 * speed)  # whole hundredths keep the resampling filter small
+    samples = torchaudio.functional.resample(utterance.samples, rate, 100)
+    return replace(utterance, samples=samples)
+
+
+Inputs = Callable[[Iterable[Utterance]], dict[str, Any]]  # makes a model's arguments from a batch
+
+
+def collate(utterances: Iterable[Utterance]) -> dict[str, Tensor]:
+    """Return the model's arguments for a batch: padded samples, their mask, and labels.
+
+    ``input_values`` and ``attention_mask`` are ``[batch, samples]``, ``labels`` is
+    ``[batch, labels]`` padded with ``IGNORED``.
+    """
+    batch = list(utterances)
+    pad = torch.nn.utils.rnn.pad_sequence
+    samples = [utterance.samples for utterance in batch]
+    labels = [torch.tensor(utterance.labels) for utterance in batch]
+    return {
+        "input_values": pad(samples, batch_first=True),
+        "attention_mask": pad([torch.ones(len(x), dtype=torch.long) for x in samples], True),
+        "labels": pad(labels, batch_first=True, padding_value=IGNORED),
+    }

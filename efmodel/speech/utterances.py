@@ -1,18 +1,15 @@
 """Utterances: decoded, labelled recordings; the others are skipped and reported."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from logging import INFO, WARNING
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-import torchaudio
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from efmodel.config import IGNORED, SAMPLE_RATE, EarlyExitConfig
+from efmodel.config import SAMPLE_RATE, EarlyExitConfig
 from efmodel.speech import audio, text
 
 if TYPE_CHECKING:  # datasets takes seconds to import; a trial step works without
@@ -193,35 +190,3 @@ def prepare(
             continue
         utterances.append(Utterance(row.name, samples, row.text, row.labels))
     return utterances, skipped
-
-
-def at_speed(utterance: Utterance, speed: float) -> Utterance:
-    """Return the utterance played ``speed`` times as fast, which also raises its pitch.
-
-    Ko et al., "Audio augmentation for speech recognition" (Interspeech 2015), use 0.9, 1 and 1.1.
-    """
-    if speed == 1.0:
-        return utterance
-    rate = round(100 * speed)  # whole hundredths keep the resampling filter small
-    samples = torchaudio.functional.resample(utterance.samples, rate, 100)
-    return replace(utterance, samples=samples)
-
-
-Inputs = Callable[[Iterable[Utterance]], dict[str, Any]]  # makes a model's arguments from a batch
-
-
-def collate(utterances: Iterable[Utterance]) -> dict[str, Tensor]:
-    """Return the model's arguments for a batch: padded samples, their mask, and labels.
-
-    ``input_values`` and ``attention_mask`` are ``[batch, samples]``, ``labels`` is
-    ``[batch, labels]`` padded with ``IGNORED``.
-    """
-    batch = list(utterances)
-    pad = torch.nn.utils.rnn.pad_sequence
-    samples = [utterance.samples for utterance in batch]
-    labels = [torch.tensor(utterance.labels) for utterance in batch]
-    return {
-        "input_values": pad(samples, batch_first=True),
-        "attention_mask": pad([torch.ones(len(x), dtype=torch.long) for x in samples], True),
-        "labels": pad(labels, batch_first=True, padding_value=IGNORED),
-    }

@@ -9,7 +9,8 @@ import torch
 
 from efmodel.config import IGNORED
 from efmodel.speech import recordings, vocabulary
-from efmodel.speech.utterances import Skipped, Utterance, at_speed, collate, prepare
+from efmodel.speech.batches import at_speed, collate
+from efmodel.speech.utterances import Skipped, Utterance, prepare
 from tests.conftest import small_config, tone, write_folder
 
 
