@@ -384,11 +384,11 @@ class Settings:
         SettingsError
             Naming the key, the value found and what was wanted.
         """
-        known = keys()
+        declared = keys()
         values = {
-            known[name].field: checked(name, value)
+            declared[name].field: checked(name, value)
             for name, value in config.items()
-            if name in known
+            if name in declared
         }
         settings = cls(**values)
         if settings.local_epsilon and not settings.local_clip_norm:
@@ -448,11 +448,11 @@ def checked(name: str, value: Any) -> Any:
     SettingsError
         If there is no such key, or it does not allow the value.
     """
-    known = keys()
-    if name not in known:
-        hint = did_you_mean(name, known)
+    declared = keys()
+    if name not in declared:
+        hint = did_you_mean(name, declared)
         raise SettingsError(f"found {name!r}, wanted a key that `ef-asr config` lists{hint}")
-    wanted = known[name]
+    wanted = declared[name]
     if wanted.kind is float and type(value) is int:
         value = float(value)
     if wanted.kind is str and type(value) in (int, float):  # Flower reads max-update-norm=5 so

@@ -19,17 +19,17 @@ def find_keys(word: str) -> list[Key]:
     SettingsError
         If there is none.
     """
-    known = keys()
-    if word in known:
-        return [known[word]]
+    every_key = keys()
+    if word in every_key:
+        return [every_key[word]]
     word = word.lower()
     matching = [
         key
-        for key in known.values()
+        for key in every_key.values()
         if word == key.topic or word in key.name or word in key.meaning.lower()
     ]
     if not matching:
-        hint = did_you_mean(word, known)
+        hint = did_you_mean(word, every_key)
         wanted = "wanted a key of the run config, or a word in its meaning"
         raise SettingsError(f"config: found {word!r}, {wanted}{hint}")
     return matching

@@ -83,8 +83,8 @@ def find(name: str) -> type[Strategy]:
     plugins = {point.name: point for point in entry_points(group=GROUP)}
     if name in STRATEGIES:
         return STRATEGIES[name]
-    known = [*STRATEGIES, *plugins]
-    wanted = f"wanted one of {', '.join(known)}, or module:Class{did_you_mean(name, known)}"
+    names = [*STRATEGIES, *plugins]
+    wanted = f"wanted one of {', '.join(names)}, or module:Class{did_you_mean(name, names)}"
     if name not in plugins and ":" not in name:
         raise SettingsError(f"strategy: found {name!r}, {wanted}")
     try:

@@ -67,7 +67,7 @@ def fresh(record: ArrayRecord) -> ArrayRecord:
     )
 
 
-def asked(made: Strategy, clients: int) -> tuple[list[Message], ArrayRecord]:
+def asked(tested: Strategy, clients: int) -> tuple[list[Message], ArrayRecord]:
     """Return a round's messages to full-depth clients, and the tensors that all return."""
 
     def play(message: Message) -> Message:
@@ -75,7 +75,7 @@ def asked(made: Strategy, clients: int) -> tuple[list[Message], ArrayRecord]:
         return Message(RecordDict({"config": answer}), reply_to=message)
 
     start, grid = model(), LocalGrid(play, range(1, clients + 1))
-    messages = list(made.configure_train(1, start, ConfigRecord(), grid))
+    messages = list(tested.configure_train(1, start, ConfigRecord(), grid))
     for number, message in enumerate(messages):
         message.metadata.__dict__["_message_id"] = str(number)
     return messages, start
@@ -91,11 +91,11 @@ def seconds(kind: str, clients: int) -> float:
     """Return the median seconds to aggregate that many full-depth replies, after a warm-up."""
     taken = []
     for _ in range(1 + REPEATS):
-        made = strategy(kind, clients)
-        messages, arrays = asked(made, clients)
+        tested = strategy(kind, clients)
+        messages, arrays = asked(tested, clients)
         replies = [answer(message, arrays) for message in messages]
         began = time.perf_counter()
-        new, _ = made.aggregate_train(1, replies)
+        new, _ = tested.aggregate_train(1, replies)
         taken.append(time.perf_counter() - began)
         assert new is not None
 
@@ -104,14 +104,14 @@ def seconds(kind: str, clients: int) -> float:
 
 def peak_bytes(kind: str, clients: int) -> float:
     """Return the peak memory of a process in which that many replies arrive one by one."""
-    made = strategy(kind, clients)
-    messages, arrays = asked(made, clients)
+    tested = strategy(kind, clients)
+    messages, arrays = asked(tested, clients)
 
     def arriving() -> Iterator[Message]:
         for message in messages:
             yield answer(message, fresh(arrays))
 
-    new, _ = made.aggregate_train(1, arriving())
+    new, _ = tested.aggregate_train(1, arriving())
     assert new is not None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
 

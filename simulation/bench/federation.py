@@ -23,7 +23,7 @@ class Memory:
     """Memory of a process, in bytes."""
 
     whole: float = 0.0  # with its libraries and the parts of Ray's object store that it touched
-    own: float = 0.0  # allocated by the process itself
+    private: float = 0.0  # allocated by the process itself
 
     @classmethod
     def of(cls, pid: int) -> "Memory":
@@ -34,7 +34,7 @@ class Memory:
 
     def most(self, other: "Memory") -> "Memory":
         """Return the larger of each."""
-        return Memory(max(self.whole, other.whole), max(self.own, other.own))
+        return Memory(max(self.whole, other.whole), max(self.private, other.private))
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def run(many: int = PAPER, few: int = FEW, rounds: int = ROUNDS) -> list[Figure]
         Figure(f"{many} clients, server's peak memory", large.server.whole / 1e6,
                small.server.whole / 1e6, "MB", reference),
         Figure(f"{many} clients, of which its own (without libraries and Ray's object store)",
-               large.server.own / 1e6, small.server.own / 1e6, "MB", reference),
+               large.server.private / 1e6, small.server.private / 1e6, "MB", reference),
         Figure(f"{many} clients, the whole command", large.seconds / 60, small.seconds / 60,
                "min", reference),
         Figure(f"{many} clients, a tenth a round: clients a minute, round 2 on", pace(large),
