@@ -37,6 +37,7 @@ print(float(loss))
 """
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize(
     "changes",
     [
