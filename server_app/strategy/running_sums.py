@@ -2,7 +2,7 @@
 
 A model does not fit the processor's cache, so time is spent on reading and writing memory: a check
 of all tensors and then an addition would read each reply twice. Here a reply is processed in pieces
-that fit the cache, and two replies at a time, so that the sums are read and written half as often.
+that fit the cache: each is checked, and added while it is still there.
 """
 
 import math
@@ -29,7 +29,6 @@ class Term(NamedTuple):
     """One piece of one reply: ``sums += scale * values``."""
 
     name: str
-    start: int
     sums: torch.Tensor  # [at most PIECE]
     values: torch.Tensor  # [at most PIECE]
     scale: float
@@ -59,15 +58,10 @@ class Term(NamedTuple):
 
 
 class RunningSums:
-    """One sum per tensor, in float32; in float64 for tensors of whole numbers.
-
-    Every second reply waits, checked, until the next one comes: they are added together. Memory
-    holds the sums and at most one waiting reply.
-    """
+    """One sum per tensor, in float32; in float64 for tensors of whole numbers."""
 
     def __init__(self) -> None:
         self._sums: dict[str, NDArray] = {}
-        self._waiting: dict[tuple[str, int], Term] = {}
 
     def add(
         self, arrays: Mapping[str, NDArray], scales: Mapping[str, float], weight: float
@@ -83,36 +77,16 @@ class RunningSums:
         NotFiniteError
             If a tensor holds nan, inf, or values too large to sum. Nothing of the reply is added.
         """
-        self._allocate({name: arrays[name] for name in arrays if name not in self._sums})
+        for name, array in arrays.items():
+            if name not in self._sums:
+                self._sums[name] = np.zeros(
+                    array.shape, np.float64 if _counts(array) else np.float32
+                )
         terms = [term for name in arrays for term in self._terms(name, arrays[name], scales[name])]
-        checked = [term for term in terms if term.values.is_floating_point()]
-        whole = [term for term in terms if not term.values.is_floating_point()]  # always finite
-        if self._waiting:
-            self._add_checked(checked, SAFE * weight)
-            for term in whole:
-                self._add(term)
-            self.settle()
-        else:
-            for term in checked:
-                term.largest()
-            self._waiting = {(term.name, term.start): term for term in terms}
-
-    def settle(self) -> None:
-        """Add what is left of the waiting reply."""
-        for term in self._waiting.values():
-            term.add()
-        self._waiting = {}
-
-    def sum(self, name: str) -> NDArray:
-        """Return a tensor's sum."""
-        self.settle()
-        return self._sums[name]
-
-    def _add_checked(self, terms: list[Term], safe: float) -> None:
         added = 0
         try:
-            while added < len(terms) and terms[added].largest() <= safe:
-                self._add(terms[added])
+            while added < len(terms) and terms[added].largest() <= SAFE * weight:
+                terms[added].add()
                 added += 1
             for term in terms[added + 1 :]:
                 term.largest()
@@ -121,34 +95,16 @@ class RunningSums:
                 term.subtract()
             raise
         for term in terms[added:]:
-            self._add(term)
+            term.add()
 
-    def _add(self, term: Term) -> None:
-        """Add the waiting reply's piece, if it holds this one, and then this one's."""
-        waiting = self._waiting.pop((term.name, term.start), None)
-        if waiting is not None:
-            waiting.add()
-        term.add()
-
-    def _allocate(self, arrays: Mapping[str, NDArray]) -> None:
-        """Make sums of 0 for new tensors, in one block: large blocks get large memory pages."""
-        real = {name: array for name, array in arrays.items() if not _counts(array)}
-        block = np.zeros(sum(array.size for array in real.values()), np.float32)
-        start = 0
-        for name, array in real.items():
-            self._sums[name] = block[start : start + array.size].reshape(array.shape)
-            start += array.size
-        for name in arrays.keys() - real.keys():
-            self._sums[name] = np.zeros(arrays[name].shape, np.float64)
+    def sum(self, name: str) -> NDArray:
+        """Return a tensor's sum."""
+        return self._sums[name]
 
     def _terms(self, name: str, array: NDArray, scale: float) -> list[Term]:
         sums, values = torch.from_numpy(self._sums[name]).view(-1), tensor(array).reshape(-1)
         pairs = zip(torch.split(sums, PIECE), torch.split(values, PIECE), strict=True)
-        return [
-            Term(name, place * PIECE, *pair, scale)
-            for place, pair in enumerate(pairs)
-            if pair[0].numel()
-        ]
+        return [Term(name, *pair, scale) for pair in pairs if pair[0].numel()]
 
 
 def _counts(array: NDArray) -> bool:
