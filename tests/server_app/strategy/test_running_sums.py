@@ -68,7 +68,7 @@ def test_a_reply_with_one_bad_value_anywhere_changes_nothing(
 
 @given(count=st.integers(1, 7), piece=st.integers(1, 40))
 @settings(deadline=None)
-def test_pieces_and_pairs_give_the_sum_in_the_order_of_the_replies(count, piece):
+def test_pieces_give_the_sum_in_the_order_of_the_replies(count, piece):
     replies = [reply(k, list(SHAPES)[: 1 + k % len(SHAPES)]) for k in range(count)]
     mean = added(replies, range(1, count + 1), piece)
     for name in SHAPES:
