@@ -79,6 +79,7 @@ def run() -> list[Figure]:
         figures = [
             Figure(what, seconds, floor.get(what, floor[ENDS]), "s", reference_of(what, floor))
             for what, seconds in stages.items()
+            if floor.get(what, 1) > 0  # the SuperLink is where the empty app's time begins
         ]
         return figures + commands(output, Path(name) / "speech.opus")
 
@@ -128,7 +129,7 @@ def empty_app(folder: Path) -> dict[str, float]:
     (folder / "pyproject.toml").write_text(EMPTY_PROJECT, encoding="utf-8")
     (folder / "empty.py").write_text(EMPTY_APP, encoding="utf-8")
     began = time.monotonic()
-    with LocalSuperLink() as superlink:
+    with LocalSuperLink(preload=False) as superlink:
         command = superlink.flwr("run", str(folder), "--stream")
         answered = time.monotonic() - began
         command += ["--federation-config", federation(CLIENTS, 0.0)]
