@@ -1,4 +1,4 @@
-"""The default run reaches the error rates that the README states (``pytest -m slow``)."""
+"""The default run reaches the error rates that the documentation states (``pytest -m slow``)."""
 
 from pathlib import Path
 
