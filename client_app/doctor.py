@@ -208,7 +208,9 @@ def data(data_path: str) -> Finding:
     try:
         corpus = recordings.audiofolder(Path(data_path).expanduser())
     except (recordings.DataError, OSError) as error:
-        advice = "a folder with metadata.jsonl: file_name, text, speaker (the documentation, Tutorial)"
+        advice = (
+            "a folder with metadata.jsonl: file_name, text, speaker (the documentation, Tutorial)"
+        )
         return Finding("data", str(error), advice)
     counts = statistics.count(
         corpus.train, vocabulary.of_preset("tiny"), preset("tiny"), to_train=True
