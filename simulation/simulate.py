@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from efmodel.errors import show
+
 if TYPE_CHECKING:
     from efmodel.settings import Settings
     from server_app.run_folder import RunFolder
@@ -81,7 +83,7 @@ def simulate(
 
 def _refuse(error: Exception) -> NoReturn:
     """Print why the run cannot start and exit with code 2."""
-    typer.secho(str(error), fg="red", err=True)
+    show(str(error))
     raise typer.Exit(2) from None
 
 

@@ -19,8 +19,12 @@ from tests.simulation.command import invoke
     [
         (["--data", "/no/such/folder"], "data-path: found no folder /no/such/folder"),
         (["--data", "libri"], "data: found 'libri', wanted one of"),
-        (["--set", "roundz=3"], "--set: found 'roundz"),
-        (["--set", "lr=fast"], "lr: found 'fast', wanted"),
+        (
+            ["--set", "roundz=3"],
+            "--set: found 'roundz', wanted a key that `ef-asr config` lists; "
+            "did you mean 'rounds'?",
+        ),
+        (["--set", "lr=fast"], "--set: lr: found 'fast', wanted a number"),
         (["--rounds", "0"], "rounds: found 0, wanted a number from 1"),
         (["--nodes", "99"], "nodes: found 99, wanted at most 18, the number"),
     ],
