@@ -70,7 +70,7 @@ def train_round(task: Task, message: Message, context: Context) -> Message:
         model, speech.to_train, settings, task.server_round, training_seed(task), mu, inputs
     )
 
-    metrics = training_metrics(speech, losses) | held_out_metrics(scores)
+    metrics = training_metrics(speech, losses) | held_out_metrics(scores, model.config.num_exits)
     metrics[WALL_SECONDS] = time.monotonic() - began
     arrays = ArrayRecord({n: t for n, t in model.state_dict().items() if not frozen.holds(n)})
     reply = RecordDict({ARRAYS: arrays, METRICS: MetricRecord(metrics)})
@@ -140,10 +140,13 @@ def training_metrics(speech: Recordings, losses: list[float]) -> Metrics:
     }
 
 
-def held_out_metrics(scores: list[ExitScore]) -> Metrics:
-    """Return the metrics of the received model on held-out speech; none without such speech."""
-    if not scores:
-        return {}
+def held_out_metrics(scores: list[ExitScore], num_exits: int) -> Metrics:
+    """Return the metrics of the received model on held-out speech.
+
+    A client without such speech has counted 0 words: Flower's strategies want the same metrics of
+    every client.
+    """
+    scores = scores or [ExitScore(0.0, 0, 0, 0, 0)] * num_exits
     return {
         LOSS: [exit.loss for exit in scores],
         WORD_ERRORS: [exit.word_errors for exit in scores],

@@ -9,6 +9,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.superlink.grid import InMemoryGrid
 
 from efmodel.light_imports import skip_compiler_and_sharding
+from server_app.actors import restart_dead_actors
 from server_app.run_folder import FAILED, FINISHED
 
 RAY_SECONDS = 30  # to wait for Ray; a simulation that has none by then fails by itself
@@ -20,6 +21,7 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run one federation, and log how it ended."""
     if isinstance(grid, InMemoryGrid):
+        restart_dead_actors()
         wait_for_ray()
     skip_compiler_and_sharding()
     try:

@@ -17,6 +17,7 @@ from server_app import prometheus
 from server_app.checkpoint import Checkpoint, Checkpoints
 from server_app.run_folder import RunFolder, line
 from server_app.strategy.base import RunStrategy
+from server_app.strategy.contract import checked_moments, sent_messages
 from server_app.strategy.exchange import Traffic, exchange
 
 Evaluate = Callable[[ArrayRecord], list[ExitScore]]
@@ -73,7 +74,7 @@ class Rounds:
                 round=server_round,
                 strategy=self.settings.strategy,
                 arrays={name: array.numpy() for name, array in arrays.items()},
-                moments=self.strategy.moments,
+                moments=checked_moments(self.strategy, self.strategy.moments),
                 nodes=list(self.strategy.nodes.met.values()),
                 wer=wer,
             )
@@ -84,9 +85,11 @@ class Rounds:
     ) -> tuple[ArrayRecord | None, dict[str, Any]]:
         start = time.monotonic()
         traffic = Traffic()
-        messages = self.strategy.configure_train(
+        configured = self.strategy.configure_train(
             server_round, arrays, ConfigRecord(dict(self.request)), self.grid
         )
+        messages = sent_messages(self.strategy, configured)
+        self.strategy.asked(messages)
         replies = exchange(self.grid, messages, self.settings.round_timeout, traffic)
         new_arrays, metrics = self.strategy.aggregate_train(server_round, replies)
         trained = time.monotonic()

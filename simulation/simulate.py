@@ -108,11 +108,30 @@ def _read_speech(config: dict[str, Any], data: str | None, asked: int | None, pr
         config["data-path"] = str(Path(config["data-path"]).expanduser().resolve())
     try:
         settings = Settings.from_run_config(config)
+        _check_strategy(settings)
         limits = recordings.Limits.of(settings)
         speech = corpus.load(settings.data, settings.data_path, limits).train
         return _nodes(asked, preset, settings, speech["speaker"][:])
     except (SettingsError, recordings.DataError, FileNotFoundError) as error:
         _refuse(error)
+
+
+def _check_strategy(settings: "Settings") -> None:
+    """Refuse what the strategy cannot use; where all its keys have their defaults there is nothing.
+
+    Raises
+    ------
+    SettingsError
+        Naming the key.
+    """
+    from efmodel.settings import AGGREGATION, COHORT, DEVICES, PRIVACY, keys
+
+    topics = (AGGREGATION, COHORT, DEVICES, PRIVACY)
+    values = {key: getattr(settings, key.field) for key in keys().values() if key.topic in topics}
+    if any(value != key.default for key, value in values.items()):
+        from server_app.strategy.registry import check  # imports torch, which takes seconds
+
+        check(settings)
 
 
 def _new_folder(config: dict[str, Any], output: Path | None) -> "RunFolder":

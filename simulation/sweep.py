@@ -205,7 +205,7 @@ def _check(config: Config, method: Method, file: Path) -> None:
     try:
         settings = Settings.from_run_config(config)
         selector(settings.select)
-        registry.find(settings.strategy)
+        registry.check(settings)
         if exits := _num_exits(settings.model):
             capacity_of(settings.capacities, 0, 1, exits)
             if method.exits not in (0, exits):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-from flwr.app import ConfigRecord
+from flwr.app import ConfigRecord, Message
 from flwr.common import NDArray
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
@@ -53,6 +53,13 @@ class RunStrategy(Strategy):
         ------
         SettingsError
             If a node cannot.
+        """
+
+    def asked(self, messages: list[Message]) -> None:
+        """Note the messages that a round really sends, before the first one is sent.
+
+        The ``configure_train`` of a subclass may leave out or replace some of its parent's. By
+        default there is nothing to note.
         """
 
     def restore(self, moments: Mapping[str, Mapping[str, NDArray]], nodes: Iterable[Node]) -> None:

@@ -3,7 +3,7 @@
 import math
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from logging import INFO, WARNING
 
@@ -232,6 +232,14 @@ class Cohort:
         self.wanted = wanted
         self.bytes_sent = {node: tensor_bytes(message) for node, message in messages.items()}
         self._by_message: dict[str, Node] = {}
+
+    def sending(self, messages: list[Message], met: Mapping[int, Node]) -> "Cohort":
+        """Return the cohort of other messages to nodes that the server has met."""
+        asked = {
+            met[id]: message for message in messages if (id := message.metadata.dst_node_id) in met
+        }
+        all_wanted = self.wanted == len(self.messages)  # no over-sampling
+        return Cohort(asked, len(asked) if all_wanted else min(self.wanted, len(asked)))
 
     def sender(self, reply: Message) -> Node:
         """Return the node that a reply comes from; one of capacity 0 if it was not asked.

@@ -11,7 +11,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
 from efmodel.protocol import CAPACITY, METRICS, Refusal
-from server_app.strategy import clipping, exit_metrics
+from server_app.strategy import clipping, contract, exit_metrics
 from server_app.strategy.arrays import packed, view
 from server_app.strategy.base import RunStrategy
 from server_app.strategy.cohort import Cohort, FrozenTensors, Nodes, draw
@@ -119,6 +119,11 @@ class PartialFedAvg(RunStrategy, FedAvg):
         self._cohort = Cohort(self.requests.messages(nodes), wanted)
         return list(self._cohort.messages.values())
 
+    def asked(self, messages: list[Message]) -> None:
+        """Leave out of the round whom a subclass leaves out, and expect the messages it made."""
+        self._cohort = self._cohort.sending(messages, self.nodes.met)
+        self.report.sampled = {node.name: node.capacity for node in self._cohort.messages}
+
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
@@ -180,7 +185,7 @@ class PartialFedAvg(RunStrategy, FedAvg):
             value = mean.mean(name, old)
             if np.issubdtype(old.dtype, np.floating):
                 value = clipping.noisy(value, self.noise / mean.divisor(name))
-                value = self.step(name, old, value)
+                value = contract.new_value(self, name, self.step(name, old, value), old)
             new[name] = packed(value)
         return ArrayRecord(new)
 
@@ -188,7 +193,8 @@ class PartialFedAvg(RunStrategy, FedAvg):
         """Return a tensor's new value, given the mean over its trainers.
 
         Server optimizers override it. It is called only for floating tensors that have trainers.
-        What an optimizer remembers belongs in ``moments``, which checkpoints keep.
+        What it returns is cast to the type of ``current``. What an optimizer remembers belongs in
+        ``moments``, which checkpoints keep.
         """
         return mean
 

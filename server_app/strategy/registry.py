@@ -12,7 +12,8 @@ from typing import Any
 from flwr.serverapp.strategy import Strategy
 
 from efmodel.errors import did_you_mean
-from efmodel.settings import Settings, SettingsError
+from efmodel.settings import Settings, SettingsError, keys
+from server_app.strategy import exit_metrics
 from server_app.strategy.base import RunStrategy
 from server_app.strategy.fedavg import PartialFedAvg
 from server_app.strategy.optimizers import (
@@ -54,11 +55,10 @@ def build(
         "frozen": frozen,
         "node_timeout": settings.round_timeout,
         "min_available_nodes": settings.min_nodes,
+        "train_metrics_aggr_fn": exit_metrics.aggregate,
     }
     parameters = _parameters(kind)
-    if frozen and "frozen" not in parameters:
-        found = f"found freeze = {settings.freeze!r}, train = {settings.train!r}"
-        raise SettingsError(f"strategy {settings.strategy}: {found}, wanted a partial strategy")
+    _check_keys(settings, kind, parameters)
     further = options(settings.strategy_options)
     arguments = {name: value for name, value in offered.items() if name in parameters} | further
     try:
@@ -70,6 +70,48 @@ def build(
     if isinstance(strategy, RunStrategy):
         return strategy
     return WholeModel(strategy, settings, num_exits=max(owner_exits.values()))
+
+
+def check(settings: Settings) -> None:
+    """Refuse, before a run starts, what ``build`` would refuse in it.
+
+    A strategy of others is not built here, since it may need the owner exits of the run's model.
+
+    Raises
+    ------
+    SettingsError
+        As ``build``.
+    """
+    kind = find(settings.strategy)
+    if kind in STRATEGIES.values():
+        build(settings, {"": 1})
+    _check_keys(settings, kind, _parameters(kind))
+    options(settings.strategy_options)
+
+
+def _check_keys(settings: Settings, kind: type[Strategy], parameters: set[str]) -> None:
+    """Refuse a strategy of strategies, and keys that the strategy would ignore.
+
+    Privacy is among them. A partial strategy may be given the keys of another one's optimizer, so
+    that a sweep can compare both.
+    """
+    name = settings.strategy
+    if "strategy" in parameters:
+        raise SettingsError(
+            f"strategy: found {name}, which wraps another strategy, wanted one that does not; for "
+            "privacy set max-update-norm and dp-noise-multiplier with a partial strategy"
+        )
+    partial = issubclass(kind, PartialFedAvg)
+    known = [PartialFedAvg] if partial else STRATEGIES.values()
+    ignored = set[str]().union(*map(_parameters, known)) - parameters - {"seed"}  # of all else too
+    for key in keys().values():
+        value = getattr(settings, key.field)
+        if value != key.default and key.field in ignored:
+            wanted = f"wanted {key.default!r}: the strategy {name} does not use it"
+            raise SettingsError(f"{key.name}: found {value!r}, {wanted}")
+    if "frozen" not in parameters and (settings.freeze or settings.train != "all"):
+        found = f"found freeze = {settings.freeze!r}, train = {settings.train!r}"
+        raise SettingsError(f"strategy {name}: {found}, wanted a partial strategy")
 
 
 def find(name: str) -> type[Strategy]:

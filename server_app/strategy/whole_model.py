@@ -11,6 +11,7 @@ from flwr.serverapp.strategy import Strategy
 from efmodel.settings import Settings, SettingsError
 from server_app.strategy.base import RunStrategy
 from server_app.strategy.cohort import Cohort, Nodes
+from server_app.strategy.contract import sent_messages
 from server_app.strategy.exchange import tensor_bytes
 from server_app.strategy.node import Node
 from server_app.strategy.reply import error_reason
@@ -76,7 +77,8 @@ class WholeModel(RunStrategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Return the adapted strategy's messages."""
-        messages = list(self.strategy.configure_train(server_round, arrays, config, grid))
+        configured = self.strategy.configure_train(server_round, arrays, config, grid)
+        messages = sent_messages(self.strategy, configured)
         self._cohort = Cohort({self._node(m): m for m in messages}, len(messages))
         self.report = RoundReport(server_round)
         self.report.sampled = {node.name: node.capacity for node in self._cohort.messages}

@@ -92,6 +92,22 @@ def test_training_replies_with_what_was_sent_and_with_metrics(whole, tokenizer, 
     assert metrics["seconds"] > 20 and metrics["peak-memory"] > 1e8
 
 
+def test_a_client_with_too_few_utterances_to_hold_out_sends_the_same_metrics(
+    whole, tokenizer, folder, tmp_path
+):
+    few = write_folder(tmp_path / "few", [(f"{i}.wav", "one two", "x", 0.7) for i in range(2)])
+    run = {"local-epochs": 1}
+
+    def metrics(speech):
+        node = context(run, **{"data-path": str(speech)})
+        return app(ask(whole, tokenizer, "train", capacity=2), node).content["metrics"]
+
+    many, none = metrics(folder), metrics(few)
+    assert list(none) == list(many) and none["num-examples"] == 2
+    assert [len(none[key]) for key in none if isinstance(none[key], list)] == [2] * 4
+    assert none["words"] == none["characters"] == 0 < many["words"]
+
+
 def test_a_conformer_that_spells_in_pieces_of_words_learns(folder):
     """The paper's preset in small; what it was sent and what is returned are exits 1 and 2."""
     torch.manual_seed(0)

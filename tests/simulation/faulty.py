@@ -12,9 +12,11 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-SLEEP = 95  # seconds, more than the round's timeout; a simulation waits for its last client
+TIMEOUT = 40.0  # seconds, of a round
+SLEEP = 50  # seconds; a simulation waits for its last client
 NODES = 9
 FAULTS = {3: "raises", 4: "nan", 5: "shape", 6: "sleeps", 7: "killed"}
+KILLED_ONCE = 8  # what else it is asked, it does
 
 app = ClientApp()
 
@@ -31,18 +33,13 @@ def train(message: Message, context: Context) -> Message:
     partition = int(context.node_config["partition-id"])
     first = message.content["config"]["server-round"] == 1
     fault = FAULTS.get(partition) if first else None
-    begun = Path(context.run_config["output"]) / "begun"
-    if first:
-        begun.mkdir(parents=True, exist_ok=True)
-        (begun / str(partition)).touch()
     if fault == "raises":
         raise RuntimeError("out of battery")
     if fault == "sleeps":
         time.sleep(SLEEP)
-    if fault == "killed":
-        # Ray's dead actor fails every client it gets later: wait until all others have begun.
-        while len(list(begun.iterdir())) < NODES:
-            time.sleep(0.1)
+    killed = Path(context.run_config["output"]) / f"killed-{partition}"
+    if fault == "killed" or partition == KILLED_ONCE and not killed.exists():
+        killed.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     moved = {}
     for name, array in message.content["arrays"].items():

@@ -27,6 +27,10 @@ from tests.simulation.command import invoke
         (["--set", "lr=fast"], "--set: lr: found 'fast', wanted a number"),
         (["--rounds", "0"], "rounds: found 0, wanted a number from 1"),
         (["--nodes", "99"], "nodes: found 99, wanted at most 18, the number"),
+        (
+            ["--set", "strategy=flwr.serverapp.strategy:FedAvg", "--set", "select=capacity>=2"],
+            "select: found 'capacity>=2', wanted '': the strategy",
+        ),
     ],
 )
 def test_what_cannot_be_run_is_refused_before_anything_starts(

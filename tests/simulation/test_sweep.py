@@ -123,6 +123,11 @@ def test_shipped_sweeps_give_every_method_as_many_client_updates(file, tmp_path)
         ("lr = 2", "select = 'capacity=>2'", "small.toml: hetero: select: found 'capacity=>2'"),
         ("lr = 2", "strategy = 'fedavg'", "small.toml: hetero: strategy: found 'fedavg', wanted"),
         ("lr = 2", "strategy = 'no.such:One'", "found 'no.such:One', which does not load"),
+        (
+            "lr = 2",
+            "strategy = 'flwr.serverapp.strategy:FedAvg'\ncoverage = 'cohort'",
+            "small.toml: hetero: coverage: found 'cohort', wanted 'trainers': the strategy",
+        ),
         ("[grid]", "[grid]\nresume = ['x']", "small.toml: resume: found in [grid], but"),
         ("[method.separate]", "[method.local]", "[method.local], which is none of its methods"),
         ("nodes = 6", "node = 6", "found 'node', wanted methods"),

@@ -6,7 +6,7 @@ from flwr.serverapp.strategy import FedAvg, FedProx
 from efmodel.settings import Settings, SettingsError
 from server_app import strategy as ours
 from server_app.strategy.base import RunStrategy
-from server_app.strategy.registry import build, find
+from server_app.strategy.registry import build, check, find
 from server_app.strategy.whole_model import WholeModel
 from tests.server_app.federation import OWNERS
 
@@ -74,3 +74,66 @@ def test_options_that_the_strategy_does_not_take_are_named():
         build(Settings(strategy_options="alpha=3"), OWNERS)
     with pytest.raises(SettingsError, match="max-update-norm: found 'lots'"):
         build(Settings(max_update_norm="lots"), OWNERS)
+
+
+FLOWERS = "flwr.serverapp.strategy:"
+
+
+@pytest.mark.parametrize("refuse", [check, lambda settings: build(settings, OWNERS)])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("dp_noise_multiplier", 0.5), ("max_update_norm", "3"), ("wire_dtype", "int8"),
+        ("select", "capacity>=2"), ("over_sample", 1.5), ("coverage", "cohort"),
+        ("weighting", "uniform"), ("server_momentum", 0.5), ("eta", 0.5),
+    ],
+)  # fmt: skip
+def test_keys_that_a_whole_model_strategy_ignores_are_refused(refuse, key, value):
+    name = key.replace("_", "-")
+    wanted = f"^{name}: found {value!r}, wanted .*: the strategy {FLOWERS}FedProx does not use it"
+    with pytest.raises(SettingsError, match=wanted):
+        refuse(Settings(strategy=FLOWERS + "FedProx", **{key: value}))
+
+
+def test_keys_that_a_strategy_uses_are_not_refused():
+    used = {"seed": 3, "fraction_train": 1.0, "min_train_nodes": 2, "min_nodes": 3}
+    check(Settings(strategy=FLOWERS + "FedProx", proximal_mu=0.5, **used))
+    check(Settings(strategy=FLOWERS + "FedAdam", eta=0.5, beta_1=0.1, beta_2=0.5, tau=0.1))
+    check(Settings(strategy=FLOWERS + "FedAvgM", server_momentum=0.1, server_learning_rate=0.5))
+    check(Settings(strategy="partial-fedavg", eta=0.5))  # as in a sweep over optimizers
+
+
+def test_a_partial_strategy_that_passes_no_keys_on_is_not_trusted_with_privacy(monkeypatch):
+    class Closed(ours.PartialFedAvg):
+        def __init__(self, owner_exits):
+            super().__init__(owner_exits)
+
+    monkeypatch.setattr(ours, "Closed", Closed, raising=False)
+    name = "server_app.strategy:Closed"
+    assert isinstance(build(Settings(strategy=name), OWNERS), Closed)
+    with pytest.raises(SettingsError, match=f"max-update-norm: .*{name} does not use it"):
+        check(Settings(strategy=name, max_update_norm="3"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DifferentialPrivacyServerSideFixedClipping", "DifferentialPrivacyClientSideFixedClipping",
+        "DifferentialPrivacyServerSideAdaptiveClipping",
+        "DifferentialPrivacyClientSideAdaptiveClipping",
+    ],
+)  # fmt: skip
+def test_a_strategy_around_another_one_is_refused(name):
+    wanted = f"strategy: found {FLOWERS}{name}, which wraps another strategy"
+    settings = Settings(strategy=FLOWERS + name, strategy_options="noise_multiplier=1.0")
+    with pytest.raises(SettingsError, match=wanted):
+        check(settings)
+    with pytest.raises(SettingsError, match=wanted):
+        build(settings, OWNERS)
+
+
+def test_what_a_partial_strategy_refuses_is_refused_before_a_run():
+    with pytest.raises(SettingsError, match="dp-noise-multiplier wants weighting = uniform"):
+        check(Settings(dp_noise_multiplier=1.0))
+    with pytest.raises(SettingsError, match="strategy-options: found 'alpha'"):
+        check(Settings(strategy=FLOWERS + "FedAvg", strategy_options="alpha"))

@@ -37,6 +37,25 @@ def test_it_counts_replies_and_gives_what_flower_gives():
     assert {c.bytes_up for c in report.accepted.values()} == {whole}
 
 
+def test_speech_is_combined_as_by_a_partial_strategy():
+    """A client without held-out speech sends the same metrics as others, and counts of zero."""
+    heard = {1: ([2.0], [1], 4), 2: ([0.0], [0], 0), 3: ([5.0], [5], 6)}
+
+    def play(message):
+        reply = drifting(dict.fromkeys(heard, 3))(message)
+        if message.metadata.message_type == "train":
+            loss, errors, words = heard[message.metadata.dst_node_id]
+            reply.content["metrics"].update(
+                {"loss": loss, "word-errors": errors, "words": words, "seconds": 2.5}
+            )
+        return reply
+
+    made, grid = build(FLOWER, OWNERS), LocalGrid(play, heard)
+    messages = made.configure_train(1, tensors("start"), ConfigRecord(), grid)
+    _, metrics = made.aggregate_train(1, iter(grid.send_and_receive(messages)))
+    assert dict(metrics) == {"num-examples": 30, "loss": [3.5], "wer": [0.6], "seconds": 7.5}
+
+
 def test_it_wants_full_depth_and_names_who_has_less():
     capacities = {1: 3, 2: 1, 3: 3}
     made = build(FLOWER, OWNERS)
