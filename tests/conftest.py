@@ -1,6 +1,7 @@
 """Shared fixtures: a very small model, its tokenizer, a folder of real audio files."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,18 @@ from efmodel import EarlyExitConfig, EarlyExitForCTC
 from efmodel.speech import vocabulary
 
 torch.set_num_threads(1)  # the tests' tensors are small: a second thread mostly waits
+
+
+PROGRAMS = ("programs", "deployment", "site")  # markers of tests that take long
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that start the most programs.
+
+    Several files run side by side in .ci/run: if a long one came last, all but one core would wait.
+    """
+    long = Counter(item.path for item in items if any(map(item.get_closest_marker, PROGRAMS)))
+    items.sort(key=lambda item: -long[item.path])
 
 
 def small_config(**changes) -> EarlyExitConfig:

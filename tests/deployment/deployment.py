@@ -18,6 +18,7 @@ from simulation.superlink import OFFLINE, app_folder, run_id_in, stop_family
 
 PROGRAMS = Path(sys.executable).parent
 DOCKER = Path(__file__).parents[2] / "docker"  # its scripts start the programs, as on devices
+ASK_SECONDS = 20  # between questions for the status of a run that has no report yet
 CONNECTION = "deployment"  # what Flower's config.toml calls this SuperLink
 
 
@@ -205,11 +206,18 @@ class Deployment:
         return [json.loads(line) for line in lines]
 
     def finish(self, run_id: str, seconds: float) -> str:
-        """Wait until the run has ended, and return its status."""
+        """Wait until the run has ended, and return its status.
+
+        Asking for the status takes a core for seconds, which the run's programs need: it is asked
+        for once the run has written its report, and now and then in case it never does.
+        """
         deadline = time.monotonic() + seconds
+        report = self.run_folder / "report.html"
         while not (status := self.status(run_id)).startswith("finished"):
             assert time.monotonic() < deadline, (
                 f"{status} after {seconds:.0f} s\n{self.superlink.log[-3000:]}"
             )
-            time.sleep(2)
+            ask = time.monotonic() + ASK_SECONDS
+            while time.monotonic() < ask and not report.exists():
+                time.sleep(0.5)
         return status

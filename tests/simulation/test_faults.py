@@ -49,7 +49,7 @@ def test_a_round_goes_on_without_those_that_fail(tmp_path):
     assert failures[4].startswith("exits.1") and "found nan or inf" in failures[4]
     assert failures[5].startswith("exits.1") and "wanted float32[" in failures[5]
     assert failures[6] == "no reply in time"
-    assert "The actor died unexpectedly" in failures[7]
+    assert "The actor" in failures[7]  # "died" or "is unavailable": Ray may find out either way
     assert f"partition {KILLED_ONCE}" in first["nodes"]
     assert second["answered"] == NODES and not second["failures"]
     for name, reason in failures.items():

@@ -80,19 +80,33 @@ def test_a_run_folder_transcribes_and_is_evaluated(folder, speech, tmp_path):
     assert scored.returncode == 0 and "WER" in scored.stdout
 
 
-def test_an_installed_strategy_keeps_its_moments_and_resumes(folder, with_plugin, tmp_path):
+@pytest.mark.parametrize(
+    "signum", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
+def test_a_resumed_run_has_its_moments_and_ctrl_c_and_kill_stop_all_its_processes(
+    folder, with_plugin, tmp_path, signum
+):
     run = tmp_path / "run"
     shutil.copytree(folder, run)
     last = load_file(run / "checkpoints" / "round-00002.safetensors")
     directions = [name for name in last if name.startswith("moments/direction/")]
     assert len(directions) == sum(name.startswith("model/") for name in last)
 
-    # One more round: the run's config is kept and need not be given again.
-    again = ["--rounds", "3", "--set", f"resume={run}"]
-    done = ef_asr("simulate", *again, cwd=tmp_path, **with_plugin)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("round ") == 1 and "round 3/3" in done.stdout
-    assert [record["round"] for record in read_metrics(run / "metrics.jsonl")] == [1, 2, 3]
+    # Many more rounds: the run's config is kept and need not be given again.
+    again = ["simulate", "--rounds", "500", "--set", f"resume={run}"]
+    resumed = start(*again, cwd=tmp_path, **with_plugin)
+    deadline = time.monotonic() + 500
+    while len(read_metrics(run / "metrics.jsonl")) < 3 and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert len(processes(tmp_path)) > 3  # the command, a SuperLink, Ray and its clients
+    resumed.send_signal(signum)
+    output, _ = resumed.communicate(timeout=120)
+    assert resumed.returncode == 130
+    assert output.splitlines()[-1] == str(run)
+    assert not processes(tmp_path)
+    assert "round 2/500" not in output and output.count("round 3/500") == 1
+    rounds = [record["round"] for record in read_metrics(run / "metrics.jsonl")]
+    assert rounds[:3] == [1, 2, 3] and rounds == sorted(set(rounds))
     assert "resuming after round 2" in (run / "simulate.log").read_text()
 
 
@@ -137,22 +151,6 @@ def test_a_refused_command_is_exit_code_2_and_leaves_no_folder(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("data-path: found no folder /no/such/folder")
     assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.parametrize(
-    "signum", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
-def test_ctrl_c_and_kill_stop_the_run_and_all_its_processes(speech, tmp_path, signum):
-    run = start("simulate", "--data", str(speech), "--rounds", "500", *FAST, cwd=tmp_path)
-    deadline = time.monotonic() + 500
-    while not list(tmp_path.glob("runs/*/metrics.jsonl")) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    assert len(processes(tmp_path)) > 3  # the command, a SuperLink, Ray and its clients
-    run.send_signal(signum)
-    output, _ = run.communicate(timeout=120)
-    assert run.returncode == 130
-    assert output.splitlines()[-1].startswith(str(tmp_path / "runs"))
-    assert not processes(tmp_path)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])

@@ -257,31 +257,27 @@ def test_runs_that_cannot_be_compared_are_named_with_no_traceback(tmp_path):
     assert done.exit_code == 2 and done.stderr.startswith(f"{run / 'command.json'}: found no JSON")
 
 
-def real_sweep(folder: Path, speech: Path) -> Path:
-    """Write a sweep of one run, whose rounds take a second or two each."""
-    return written(
-        folder,
-        f"""
-methods = ["hetero"]
-nodes = 3
-
-[config]
-data = "audiofolder"
-data-path = {json.dumps(str(speech))}
-rounds = 12
-local-epochs = 1
-evaluate-every = 12
-""",
-    )
+def short_example(folder: Path) -> Path:
+    """Write the documentation's example with one run of each method, both of them short."""
+    text = (Path(__file__).parents[2] / "docs" / "examples" / "sweep.toml").read_text()
+    for old, new in (
+        ("rounds = 8", 'rounds = 6\nevaluate-every = 6\nlocal-epochs = 1\npartition = "speaker:2"'),
+        ("rounds = 24", "rounds = 2"),
+        ("seeds = [0, 1]", "seeds = [0]"),
+        ("lr = [0.001, 0.003]", "lr = [0.003]"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    return written(folder, text)
 
 
 @pytest.mark.programs
 def test_a_sweep_stops_goes_on_and_compares(speech, tmp_path):
-    """Interrupt it after a round: the same command finishes the run, and repeats nothing."""
-    file, out = real_sweep(tmp_path, speech), tmp_path / "out"
-    command = ["sweep", str(file), "--output", str(out)]
+    """Interrupt it after a round: the same command finishes the runs, and repeats nothing."""
+    file, out = short_example(tmp_path), tmp_path / "out"
+    command = ["sweep", str(file), "--data", str(speech), "--output", str(out)]
     first = start(*command, cwd=tmp_path)
-    metrics = out / "hetero" / "seed-0" / "metrics.jsonl"
+    metrics = out / "hetero" / "lr=0.003" / "seed-0" / "metrics.jsonl"
     deadline = time.monotonic() + 500
     while not metrics.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -289,15 +285,17 @@ def test_a_sweep_stops_goes_on_and_compares(speech, tmp_path):
     first.communicate(timeout=120)
     assert first.returncode == 130
     before = read_metrics(metrics)
-    assert 1 <= len(before) < 12
+    assert 1 <= len(before) < 6
 
     assert not processes(tmp_path)
     again = ef_asr(*command, cwd=tmp_path)
     assert again.returncode == 0, again.stdout + again.stderr
     page = Path(again.stdout.splitlines()[-1])
-    assert "hetero" in page.read_text()
+    assert page.suffix == ".html"
+    assert "hetero" in page.read_text() and "exclusive" in page.read_text()
     assert read_metrics(metrics)[: len(before)] == before
+    assert sorted(len(read_metrics(path)) for path in out.rglob("metrics.jsonl")) == [2, 6]
     assert len(json.loads((metrics.parent / "command.json").read_text())["commands"]) == 2
 
-    third = invoke(sweep, file, "--output", out)
-    assert third.exit_code == 0 and "runs: 1; done: 1" in third.stdout
+    third = invoke(sweep, file, "--data", speech, "--output", out)
+    assert third.exit_code == 0 and "runs: 2; done: 2" in third.stdout
