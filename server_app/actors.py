@@ -27,5 +27,7 @@ def restart_dead_actors() -> None:
     from flwr.server.superlink.fleet.vce.backend import raybackend
     from flwr.simulation.ray_transport.ray_actor import ClientAppActor
 
-    restarted = SimpleNamespace(options=partial(ClientAppActor.options, **RESTARTED))
-    raybackend.ClientAppActor = restarted  # type: ignore
+    options = ClientAppActor.options  # type: ignore[attr-defined]  # ray.remote adds it
+    raybackend.ClientAppActor = SimpleNamespace(  # type: ignore
+        options=partial(options, **RESTARTED)
+    )

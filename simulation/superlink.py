@@ -22,6 +22,7 @@ import efmodel
 
 START_SECONDS = 60  # a SuperLink must answer within this time; on a loaded machine it takes long
 STOP_SECONDS = 10  # processes may take this long to stop before they are killed
+KILL_SECONDS = 5  # a killed process may take this long to give its memory back
 HEALTH = "/health"  # the path at which a SuperLink says that it is ready
 
 # Keep a run off the network: no telemetry, no update check, no installation of torch for each run.
@@ -185,6 +186,7 @@ def stop_family(process: subprocess.Popen[bytes], patience: float = STOP_SECONDS
         with suppress(psutil.NoSuchProcess):
             member.kill()
     process.wait()
+    psutil.wait_procs(alive, KILL_SECONDS)
 
 
 def run_id_in(output: str) -> str | None:
