@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 
+MAX_NAMED = 5  # faults of one kind that a report names; it counts the others
+
 
 class UserError(ValueError):
     """A mistake in what the user gave: a key, a path, a name. A command shows only its message."""

@@ -1,4 +1,4 @@
-"""Count the speech in a data set, and what would be skipped, without decoding audio."""
+"""Count the speech in a data set, and what would be skipped, from the headers of its files."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING
 from transformers import PreTrainedTokenizerBase
 
 from efmodel.config import EarlyExitConfig
-from efmodel.speech import corpus
-from efmodel.speech.utterances import MAX_NAMED, SECONDS, Skipped, check_row
+from efmodel.errors import MAX_NAMED
+from efmodel.speech import audio, corpus
+from efmodel.speech.utterances import (
+    SECONDS,
+    Skipped,
+    check_length,
+    check_text,
+    skip_unreadable,
+)
 
 if TYPE_CHECKING:  # datasets takes seconds to import
     from datasets import Dataset
@@ -69,11 +76,18 @@ def count(
     """Count a data set as a model with this tokenizer and configuration would train (or test)."""
     census = Census()
     for fields in dataset:
-        row = check_row(fields, tokenizer, config, to_train, SECONDS, census.skipped)
-        if row is not None:
-            census.seconds.append(row.seconds)
+        row = check_text(fields, tokenizer, census.skipped)
+        if row is None:
+            continue
+        try:
+            seconds = audio.duration(row.source, row.name, longest=SECONDS[1])
+        except audio.AudioError as error:
+            skip_unreadable(row, error, census.skipped)
+            continue
+        if check_length(row, seconds, config, to_train, SECONDS, census.skipped):
+            census.seconds.append(seconds)
             speaker = fields["speaker"]
-            census.speakers[speaker] = census.speakers.get(speaker, 0.0) + row.seconds
+            census.speakers[speaker] = census.speakers.get(speaker, 0.0) + seconds
             census.words.update(row.text.split())
     return census
 

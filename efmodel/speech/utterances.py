@@ -10,13 +10,15 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from efmodel.config import SAMPLE_RATE, EarlyExitConfig
+from efmodel.errors import MAX_NAMED
 from efmodel.speech import audio, text
 
 if TYPE_CHECKING:  # datasets takes seconds to import; a trial step works without
     from datasets import Dataset
 
 SECONDS = (0.1, 30.0)  # shortest and longest recording that is used
-MAX_NAMED = 5  # skipped recordings that a report names; it counts the others
+SILENCE = 1e-4  # amplitude of a recording without speech: 3 steps of 16 bits
+CANCELLED = 0.01  # share of the channels' amplitude that is left in the mean of opposite channels
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,16 @@ class Skipped:
     kinds : Counter
         Number of recordings by kind of reason.
     characters : Counter
-        Number of occurrences of each dropped character.
+        Number of occurrences of each dropped character or tag.
+    headers : list of str
+        For each recording whose header gives another length than it has: its name, and how much.
+        It need not be skipped.
     """
 
     recordings: list[tuple[str, str]] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
     characters: Counter[str] = field(default_factory=Counter)
+    headers: list[str] = field(default_factory=list)
 
     def add(self, name: str, kind: str, reason: str) -> None:
         """Add a skipped recording with the kind of reason and the reason itself."""
@@ -66,11 +72,11 @@ class Skipped:
         return ", ".join(f"{c!r} x{n}" for c, n in self.characters.most_common())
 
     def log(self, where: str) -> None:
-        """Log the first skipped recordings, their number, and the dropped characters.
+        """Log the first skipped recordings and wrong headers, and what was dropped from texts.
 
         ``where`` starts each line: the data set's name or path.
         """
-        if not (self.recordings or self.characters):
+        if not (self.recordings or self.characters or self.headers):
             return
         from flwr.common import log  # takes a second to import, and is needed only here
 
@@ -78,6 +84,10 @@ class Skipped:
             log(WARNING, "%s: skipped %s: %s", where, name, reason)
         if len(self.recordings) > MAX_NAMED:
             log(WARNING, "%s: skipped %d in all: %s", where, len(self.recordings), self.by_kind())
+        for remark in self.headers[:MAX_NAMED]:
+            log(WARNING, "%s: %s", where, remark)
+        if len(self.headers) > MAX_NAMED:
+            log(WARNING, "%s: wrong headers x%d in all", where, len(self.headers))
         if self.characters:
             dropped = self.dropped_characters()
             log(INFO, "%s: dropped characters outside the vocabulary: %s", where, dropped)
@@ -85,65 +95,72 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Row:
-    """A usable recording before it is decoded, with the duration from its header."""
+    """A recording with words, before it is decoded."""
 
     name: str
     source: bytes | str
     text: str
     labels: list[int]
-    seconds: float
 
 
-def check_row(
-    row: dict[str, Any],
-    tokenizer: PreTrainedTokenizerBase,
-    config: EarlyExitConfig,
-    to_train: bool,
-    seconds: tuple[float, float],
-    skipped: Skipped,
+def check_text(
+    row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, skipped: Skipped
 ) -> Row | None:
-    """Return a usable recording, not decoded, or add it to ``skipped`` and return None.
-
-    ``prepare`` lists what is skipped.
-    """
+    """Return a recording with words, not decoded, or add it to ``skipped`` and return None."""
     source = row["audio"]["bytes"] or row["audio"]["path"]
     name = Path(row["audio"]["path"] or "unnamed").name
-    words, dropped = text.normalise(row["text"], tokenizer)
+    words, dropped = text.normalise(row["text"] or "", tokenizer)
     skipped.characters += dropped
     if not words:
         skipped.add(name, "no words", f"found text {row['text']!r}, wanted words")
         return None
-    try:
-        duration = audio.duration(source, name)
-    except audio.AudioError as error:
-        skipped.add(name, "no audio", str(error))
-        return None
+    return Row(name, source, words, text.encode(words, tokenizer))
+
+
+def skip_unreadable(row: Row, error: audio.AudioError, skipped: Skipped) -> None:
+    """Add a recording that cannot be decoded to ``skipped``."""
+    kind = "no file" if isinstance(error, audio.NoFileError) else "no audio"
+    skipped.add(row.name, kind, str(error))
+
+
+def check_length(
+    row: Row,
+    duration: float,
+    config: EarlyExitConfig,
+    to_train: bool,
+    seconds: tuple[float, float],
+    skipped: Skipped,
+) -> bool:
+    """Return whether a recording of ``duration`` seconds can be used; if not, skip it.
+
+    ``prepare`` explains the other parameters, and lists what is skipped.
+    """
     shortest, longest = seconds
     if duration > longest:
         reason = f"found {duration:.1f} s of audio, wanted at most {longest:g}"
-        skipped.add(name, "too long", reason)
-        return None
+        skipped.add(row.name, "too long", reason)
+        return False
     if to_train and duration < shortest:
         reason = f"found {duration:.3f} s of audio, wanted at least {shortest:g}"
-        skipped.add(name, "too short", reason)
-        return None
-    labels = text.encode(words, tokenizer)
-    reason = _too_few_frames(round(duration * SAMPLE_RATE), words, labels, config, to_train)
-    if reason:
-        skipped.add(name, "too short for its text", reason)
-        return None
-    return Row(name, source, words, labels, duration)
+        skipped.add(row.name, "too short", reason)
+        return False
+    frames = config.num_frames(round(duration * SAMPLE_RATE))
+    wanted = text.min_frames(row.labels)
+    if frames < (wanted if to_train else 1):
+        found = f"{duration:.2f} s of audio = {frames} frames"
+        reason = f"found {found}, wanted {wanted} for {row.text!r}"
+        skipped.add(row.name, "too short for its text", reason)
+        return False
+    return True
 
 
-def _too_few_frames(
-    samples: int, words: str, labels: list[int], config: EarlyExitConfig, to_train: bool
-) -> str:
-    """Return why the audio is too short for its text, or an empty string."""
-    frames, wanted = config.num_frames(samples), text.min_frames(labels)
-    if frames >= (wanted if to_train else 1):
-        return ""
-    duration = f"{samples / SAMPLE_RATE:.2f} s of audio = {frames} frames"
-    return f"found {duration}, wanted {wanted} for {words!r}"
+def _silence(recording: audio.Recording) -> str:
+    """Return why a recording has no speech at all, or an empty string."""
+    samples = recording.samples
+    if float(samples.abs().max()) < CANCELLED * recording.peak:
+        return "found channels that cancel each other out, wanted speech in their mean"
+    amplitude = float(samples.max() - samples.min()) / 2  # a constant offset is no sound
+    return f"found silence ({amplitude:.6f}), wanted speech" if amplitude < SILENCE else ""
 
 
 def prepare(
@@ -155,11 +172,11 @@ def prepare(
 ) -> tuple[list[Utterance], Skipped]:
     """Return the decoded recordings of a data set, and those that were skipped.
 
-    A recording is skipped if its file is no audio, its text has no words, or it is too long; a
-    long recording is not even decoded, because half an hour would exhaust a device's memory. To
-    train, it is also skipped if it is too short, or too short for its text: CTC needs a frame per
-    label and one between equal labels. Short recordings are kept to test: what the model cannot
-    recognise counts as an error.
+    A recording is skipped if its file is missing or no audio, its text has no words, or it is too
+    long; a long recording is decoded only until it is, because half an hour would exhaust a
+    device's memory. To train, it is also skipped if it is silent, too short, or too short for its
+    text: CTC needs a frame per label and one between equal labels. Such recordings are kept to
+    test: what the model cannot recognise counts as an error.
 
     Parameters
     ----------
@@ -175,18 +192,23 @@ def prepare(
     utterances: list[Utterance] = []
     skipped = Skipped()
     for fields in dataset:
-        row = check_row(fields, tokenizer, config, to_train, seconds, skipped)
+        row = check_text(fields, tokenizer, skipped)
         if row is None:
             continue
         try:
-            samples = audio.load(row.source, row.name)
-        except audio.AudioError as error:  # the header is readable, the rest is not
-            skipped.add(row.name, "no audio", str(error))
+            recording = audio.decode(row.source, row.name, longest=seconds[1])
+        except audio.AudioError as error:
+            skip_unreadable(row, error, skipped)
             continue
-        # A header may give more samples than the file has.
-        reason = _too_few_frames(len(samples), row.text, row.labels, config, to_train)
-        if reason:
-            skipped.add(row.name, "too short for its text", reason)
+        duration = recording.seconds
+        if duration > seconds[1]:  # decoding stopped there: only the header may know the length
+            duration = max(duration, recording.header_seconds or 0.0)
+        elif recording.remark:
+            skipped.headers.append(f"{row.name}: {recording.remark}")
+        if not check_length(row, duration, config, to_train, seconds, skipped):
             continue
-        utterances.append(Utterance(row.name, samples, row.text, row.labels))
+        if to_train and (reason := _silence(recording)):
+            skipped.add(row.name, "silent", reason)
+            continue
+        utterances.append(Utterance(row.name, recording.samples, row.text, row.labels))
     return utterances, skipped

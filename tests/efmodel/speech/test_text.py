@@ -38,9 +38,72 @@ def test_text_is_normalised_and_what_is_dropped_is_counted():
     assert dropped == {"3": 1, "?": 1, "|": 1}
 
 
+def characters(tokens: str):
+    """Return a tokenizer whose vocabulary is these characters."""
+    return vocabulary.tokenizer_from({t: i for i, t in enumerate(["<pad>", "<unk>", "|", *tokens])})
+
+
 def test_text_is_folded_to_the_case_that_the_vocabulary_has():
-    assert text.normalise("Héllo it’s ß", SHOUTING) == ("HELLO IT'S SS", {})
-    assert text.normalise("HÉLLO It’s ß", BPE) == ("hello it's", {"ß": 1})
+    assert text.normalise("Héllo it’s", SHOUTING) == ("HELLO IT'S", {})
+    assert text.normalise("HÉLLO It’s", BPE) == ("hello it's", {})
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        # Punctuation separates words, an apostrophe inside a word does not.
+        ("Well...I think", "well i think"),
+        ("yes.No", "yes no"),
+        ("stop,go!now?yes;no:ok", "stop go now yes no ok"),
+        ("one\u2014two\u2026three\u201cfour\u201d", "one two three four"),
+        ("rock&roll, either/or, well-known", "rock roll either or well known"),
+        ("it's o\u2019clock, rock\u02bcn\uff07roll", "it's o'clock rock'n'roll"),
+        ("co\u00adoperate zero\u200bwidth", "cooperate zerowidth"),
+        # Tags are no speech.
+        ("<unk> hello", "hello"),
+        ("hello [laughter] world<noise>again</s>", "hello world again"),
+        ("[unintelligible 00:12] yes", "yes"),
+        ("2 < 3 > 1 yes", "yes"),
+        # Letters that Unicode can spell otherwise.
+        ("Stra\u00dfe \u1e9e", "strasse ss"),
+        ("\ufb01ne o\ufb03ce", "fine office"),
+        ("\uff28\uff45\uff4c\uff4c\uff4f", "hello"),
+        ("\u0141\u00f3d\u017a \u00d8re \u0110uro \u0127al", "lodz ore duro hal"),
+        ("\u00c6on c\u0153ur \u0132sland", "aeon coeur ijsland"),
+        ("\u00deing \u00f0at \u014ba", "thing dat nga"),
+        ("\u0130stanbul \u0131l\u0131k", "istanbul ilik"),
+        ("na\u00efve na\u0069\u0308ve \u1ed3 \u01fe", "naive naive o o"),
+        ("\u33d5", "mil"),
+        # What it cannot.
+        ("\u4e16hello\u754c \u0447", "hello"),
+    ],
+)
+def test_text_becomes_words_in_the_alphabet(raw, words):
+    assert text.normalise(raw, TOKENIZER)[0] == words
+    assert text.normalise(raw, SHOUTING)[0] == words.upper()
+
+
+def test_dropped_tags_are_counted_beside_characters():
+    assert text.normalise("<unk> a 7 <unk> [x y]", TOKENIZER)[1] == {"<unk>": 2, "[x y]": 1, "7": 1}
+
+
+def test_one_letter_of_the_other_case_does_not_change_the_case_of_the_rest():
+    german = characters(ascii_uppercase + "\u00c4\u00df")
+    assert text.normalise("Straße Äpfel é", german) == ("STRAßE ÄPFEL E", {})
+    assert text.normalise("Straße", characters(ascii_lowercase + "É"))[0] == "strasse"
+
+
+def test_apostrophes_become_the_one_that_the_vocabulary_has():
+    assert text.normalise("it's o’clock", characters(ascii_lowercase + "’"))[0] == "it’s o’clock"
+    assert text.normalise("it's o’clock", characters(ascii_lowercase + "’'"))[0] == "it's o'clock"
+    assert text.normalise("it's o’clock", characters(ascii_lowercase)) == ("its oclock", {"'": 2})
+
+
+def test_other_scripts_keep_their_letters():
+    greek = characters("αβγδεζηθικλμνξοπρστυφχψως")
+    assert text.normalise("ΣΟΦΌΣ;ναι", greek)[0] == "σοφος ναι"
+    arabic = characters("ابتسلام")
+    assert text.normalise("\u0633\u064e\ufefc\u0645\u060c\u0623\u0628", arabic)[0] == "سلام اب"
 
 
 @every_tokenizer

@@ -108,3 +108,55 @@ def test_faster_speech_is_shorter_and_higher(speed):
     assert fast.seconds == pytest.approx(2.0 / speed, abs=0.001)
     spectrum = torch.fft.rfft(fast.samples[:16_000]).abs()
     assert spectrum.argmax() == pytest.approx(400 * speed, abs=1)
+
+
+def test_recordings_without_sound_are_not_trained_on_and_named(tmp_path, tokenizer):
+    names = ["zeros.wav", "offset.wav", "opposite.wav", "quiet.wav", "left.wav"]
+    folder = write_folder(tmp_path / "d", [(name, "two", "x", 1.0) for name in names])
+    sound, none = tone(1.0), np.zeros(16_000, "float32")
+    soundfile.write(folder / "zeros.wav", none, 16_000)
+    soundfile.write(folder / "offset.wav", none + 0.1, 16_000)
+    soundfile.write(folder / "opposite.wav", np.stack([sound, -sound], 1), 16_000)
+    soundfile.write(folder / "quiet.wav", sound / 500, 16_000)
+    soundfile.write(folder / "left.wav", np.stack([sound, none], 1), 16_000)
+    dataset = recordings.audiofolder(folder).train
+    kept, skipped = prepare(dataset, tokenizer, small_config(), to_train=True)
+    assert [u.name for u in kept] == ["quiet.wav", "left.wav"]
+    assert skipped.kinds == {"silent": 3}
+    reasons = dict(skipped.recordings)
+    assert "found silence" in reasons["zeros.wav"] and "found silence" in reasons["offset.wav"]
+    assert "found channels that cancel each other" in reasons["opposite.wav"]
+    kept, _ = prepare(dataset, tokenizer, small_config(), to_train=False)
+    assert len(kept) == 5  # in a test, words that are not heard are errors
+
+
+def test_missing_files_and_texts_are_skipped_one_by_one(tmp_path, tokenizer):
+    folder = write_folder(tmp_path / "d", [("gone.wav", "two", "x", 1.0), ("a.wav", "a", "x", 1.0)])
+    (folder / "gone.wav").unlink()
+    rows = [*recordings.audiofolder(folder).train]
+    audio = {"bytes": None, "path": None}
+    rows += [{**rows[1], "text": None}, {"audio": audio, "text": "two", "speaker": "x"}]
+    kept, skipped = prepare(rows, tokenizer, small_config(), to_train=True)
+    assert [u.name for u in kept] == ["a.wav"]
+    assert skipped.kinds == {"no file": 1, "no words": 1, "no audio": 1}
+    assert dict(skipped.recordings)["gone.wav"] == "gone.wav: found no file, wanted audio"
+    assert dict(skipped.recordings)["a.wav"] == "found text None, wanted words"
+
+
+def test_samples_count_and_wrong_headers_are_named_once(tmp_path, tokenizer, caplog):
+    names = ["joined.mp3", "long.mp3"]
+    folder = write_folder(tmp_path / "d", [(name, "two", "x", 1.0) for name in names])
+    for name, seconds in zip(names, (2.0, 3.0), strict=True):
+        soundfile.write(folder / name, tone(seconds), 16_000)
+        (folder / name).write_bytes(2 * (folder / name).read_bytes())  # two files in one
+    dataset = recordings.audiofolder(folder).train
+    limits = (0.1, 5.0)  # long.mp3 has 6 s, its header says 3
+    kept, skipped = prepare(dataset, tokenizer, small_config(), to_train=True, seconds=limits)
+    assert [(u.name, u.seconds) for u in kept] == [("joined.mp3", 4.0)]
+    assert skipped.kinds == {"too long": 1}
+    with caplog.at_level("WARNING", logger="flwr"):
+        logging.getLogger("flwr").addHandler(caplog.handler)
+        skipped.log("here")
+        logging.getLogger("flwr").removeHandler(caplog.handler)
+    lines = list(dict.fromkeys(record.getMessage() for record in caplog.records))
+    assert lines[-1] == "here: joined.mp3: found 4.00 s of audio, its header says 2.00 s"
