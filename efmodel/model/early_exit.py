@@ -213,17 +213,20 @@ class EarlyExitForCTC(Wav2Vec2PreTrainedModel):  # type: ignore[misc]
         logits = [
             head(state) for head, state in zip(self.exits.values(), hidden_states, strict=True)
         ]
-        output = EarlyExitOutput(logits=logits, lengths=lengths)
+        losses = combined = None
         if labels is not None:
             blank = self.config.pad_token_id
-            output.losses = torch.stack([loss.ctc(x, lengths, labels, blank) for x in logits])
-            kind = self.config.exit_loss
-            output.loss = loss.exits_loss(output.losses, logits, lengths, kind)
-        if output_hidden_states or (
-            output_hidden_states is None and self.config.output_hidden_states
-        ):
-            output.hidden_states = hidden_states
-        return output
+            losses = torch.stack([loss.ctc(x, lengths, labels, blank) for x in logits])
+            combined = loss.exits_loss(losses, logits, lengths, self.config.exit_loss)
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        return EarlyExitOutput(
+            loss=combined,
+            logits=logits,
+            lengths=lengths,
+            losses=losses,
+            hidden_states=hidden_states if output_hidden_states else None,
+        )
 
     def _check_attentions(self) -> None:
         attention = self.config._attn_implementation

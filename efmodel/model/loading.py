@@ -129,7 +129,8 @@ def _read(folder: Path) -> Recogniser:
 
 
 def _read_tokenizer(folder: Path, config: EarlyExitConfig) -> PreTrainedTokenizerBase:
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+    with _readable(str(folder), "tokenizer"):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
     backbone.check_tokenizer(tokenizer, config, str(folder))
     return tokenizer
 
@@ -148,7 +149,7 @@ def _read_checkpoint(folder: Path) -> Recogniser:
 
 
 @contextmanager
-def _readable(name: str) -> Iterator[None]:
+def _readable(name: str, part: str = "model") -> Iterator[None]:
     """Raise ModelError, with the model's name, for whatever goes wrong while it is read.
 
     The libraries that read its files raise many kinds of errors; tokenizers raises ``Exception``.
@@ -158,7 +159,8 @@ def _readable(name: str) -> Iterator[None]:
     except UserError as error:
         raise ModelError(str(error)) from error
     except Exception as error:
-        raise ModelError(f"model: found no readable model in {name} ({error})") from error
+        reason = " ".join(str(error).split())
+        raise ModelError(f"model: found no readable {part} in {name} ({reason})") from error
 
 
 def _model_folder(folder: Path) -> Path:

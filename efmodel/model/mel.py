@@ -115,7 +115,7 @@ class MelFeatureExtractor(nn.Module):
             features, lengths = log_mel(samples, lengths, self.config.num_mel_bins)
         if self.training:
             features = mask_bands_and_frames(features, self.config)
-        features = features.to(self.conv_layers[0].weight.dtype)
+        features = features.to(next(self.parameters()).dtype)
         hidden = features.transpose(1, 2)  # (B, T, F) -> (B, F, T)
         for conv, stride in zip(self.conv_layers, self.strides, strict=True):
             hidden = nn.functional.gelu(conv(hidden))

@@ -75,8 +75,10 @@ def load_whole(
             if not dtype.is_floating_point and key.removeprefix(prefix) in names
         ],
     }
-    if found := "; ".join(f"{_first(keys)} {fault}" for fault, keys in faults.items() if keys):
-        raise WeightsError(f"model: found {found} in {name}, wanted the tensors of its config.json")
+    if found := ", ".join(f"{fault} ({_first(keys)})" for fault, keys in faults.items() if keys):
+        raise WeightsError(
+            f"model: found tensors {found} in {name}, wanted exactly those of its config.json"
+        )
     loaded: PreTrainedModel = model
     return loaded
 
@@ -98,7 +100,7 @@ def stored_tensors(name: str) -> dict[str, Tensor]:
 
 def _first(keys: list[str]) -> str:
     first, *more = sorted(keys)
-    return f"{first} (and {len(more)} more)" if more else first
+    return f"{first} and {len(more)} more" if more else first
 
 
 @contextmanager
