@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from transformers import Wav2Vec2Config
 
+from efmodel.errors import UserError
+
 SAMPLE_RATE = 16_000  # Hz, of every waveform inside the project
 HOP = 160  # samples between mel frames: 10 ms, so 100 mel frames a second
 IGNORED = -100  # padding of a batch's labels, as everywhere in transformers
@@ -82,7 +84,7 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
         self.exit_layers = [int(layer) for layer in self.exit_layers]
         self._check_exits()
         if self.conv_depthwise_kernel_size % 2 == 0:
-            raise ValueError(
+            raise UserError(
                 f"conv_depthwise_kernel_size: found {self.conv_depthwise_kernel_size}, "
                 "wanted an odd number"
             )
@@ -90,11 +92,11 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
     def _check_exits(self) -> None:
         layers = list(self.exit_layers)
         if not layers or layers != sorted(set(layers)) or layers[0] < 1:
-            raise ValueError(
+            raise UserError(
                 f"exit_layers: found {layers}, wanted ascending layer numbers from 1 upwards"
             )
         if layers[-1] != self.num_hidden_layers:
-            raise ValueError(
+            raise UserError(
                 f"exit_layers: found the deepest exit after layer {layers[-1]}, wanted it after "
                 f"the last layer (num_hidden_layers = {self.num_hidden_layers})"
             )
@@ -122,16 +124,23 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
 
         Raises
         ------
-        ValueError
+        UserError
             If the model has no such exit.
         """
         if not 1 <= exit <= self.num_exits:
-            raise ValueError(f"exit: found {exit}, wanted 1 to {self.num_exits}")
-        sizes = self.to_dict()
-        sizes["exit_layers"] = list(self.exit_layers[:exit])
-        sizes["num_hidden_layers"] = self.exit_layers[exit - 1]
-        smaller: EarlyExitConfig = EarlyExitConfig.from_dict(sizes)
-        return smaller
+            raise UserError(f"exit: found {exit}, wanted 1 to {self.num_exits}")
+        return self.changed(
+            exit_layers=list(self.exit_layers[:exit]), num_hidden_layers=self.exit_layers[exit - 1]
+        )
+
+    def changed(self, **fields: Any) -> "EarlyExitConfig":
+        """Return a copy in which ``fields`` have other values."""
+        # A model's choice of attention kernel is no field, and not saved with the others.
+        attention = self._attn_implementation
+        copy: EarlyExitConfig = EarlyExitConfig.from_dict(
+            {**self.to_dict(), **fields}, attn_implementation=attention
+        )
+        return copy
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -195,9 +204,9 @@ def preset(name: str, **changes: Any) -> EarlyExitConfig:
 
     Raises
     ------
-    ValueError
+    UserError
         If there is no such preset.
     """
     if name not in PRESETS:
-        raise ValueError(f"model: found {name!r}, wanted one of {sorted(PRESETS)} or a folder")
+        raise UserError(f"model: found {name!r}, wanted one of {sorted(PRESETS)} or a folder")
     return EarlyExitConfig(**{**PRESETS[name], **changes})

@@ -15,6 +15,8 @@ from transformers import (
 )
 
 from efmodel.config import SAMPLE_RATE, EarlyExitConfig
+from efmodel.errors import UserError
+from efmodel.model.weights import load_whole, stored_tensors
 from efmodel.speech import vocabulary
 
 FAMILIES = ("wav2vec2", "hubert", "wavlm", "data2vec-audio")
@@ -26,9 +28,13 @@ _UNSUPPORTED: dict[str, Any] = {
     "adapter_attn_dim": None,
     "conv_pos_batch_norm": False,
 }
+# Tensors of a checkpoint: one that was trained without masks has no vector for them, and heads of
+# other tasks are of no use here.
+_MAY_LACK = r"masked_spec_embed$"
+_MUST_KNOW = r"(^|\.)(feature_extractor|feature_projection|encoder)\."
 
 
-class BackboneError(ValueError):
+class BackboneError(UserError):
     """A checkpoint that cannot become an early-exit model."""
 
 
@@ -54,15 +60,8 @@ def describe(
     BackboneError
         If the checkpoint does not exist, has another architecture, or has fewer layers.
     """
-    try:
-        source = AutoConfig.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise BackboneError(f"model: found no checkpoint {name!r} ({error})") from error
-    if source.model_type not in FAMILIES:
-        wanted = f"wanted one of {', '.join(FAMILIES)}"
-        raise BackboneError(f"model: found a {source.model_type} checkpoint in {name}, {wanted}")
+    source = source_config(name)
     fields = source.to_dict()
-    _check_supported(name, fields)
     layers = source.num_hidden_layers
     exits = list(exit_layers or [*range(2, layers, 2), layers])
     if exits[-1] > layers:
@@ -71,7 +70,7 @@ def describe(
         )
     copied = EarlyExitConfig().to_dict().keys() - _NOT_COPIED
     sizes = {key: value for key, value in fields.items() if key in copied}
-    head = has_ctc_head(source)
+    head = has_ctc_head(name, source)
     sizes |= {
         "frontend": "waveform",
         "layer_type": "wavlm" if source.model_type == "wavlm" else "transformer",
@@ -79,13 +78,12 @@ def describe(
         "num_hidden_layers": exits[-1],
         "vocab_size": vocab_size or (source.vocab_size if head else len(vocabulary.CHARACTERS)),
         "do_normalize": _expects_unit_variance(name),
+        "pad_token_id": _blank(name, source) if head else vocabulary.CHARACTERS["<pad>"],
     }
     if source.model_type == "data2vec-audio":
         sizes |= {"feat_extract_norm": "layer", "do_stable_layer_norm": False}
     if not fields.get("apply_spec_augment", True):
         sizes |= {"mask_time_prob": 0.0, "mask_feature_prob": 0.0}
-    if not head:
-        sizes["pad_token_id"] = vocabulary.CHARACTERS["<pad>"]
     return EarlyExitConfig(**sizes), source
 
 
@@ -93,13 +91,19 @@ def weights(name: str, source: PretrainedConfig, config: EarlyExitConfig) -> dic
     """Return the checkpoint's tensors under the names of the early-exit model.
 
     A CTC head of the right size is copied to every exit; so is the final norm of a pre-norm stack.
+
+    Raises
+    ------
+    WeightsError
+        If a tensor is missing, or of another shape or type.
     """
-    if has_ctc_head(source) and source.vocab_size == config.vocab_size:
-        checkpoint = AutoModelForCTC.from_pretrained(name)
-        tensors: dict[str, Tensor] = checkpoint.base_model.state_dict()
+    with_head = has_ctc_head(name, source) and source.vocab_size == config.vocab_size
+    kind: Any = AutoModelForCTC if with_head else AutoModel
+    checkpoint: Any = load_whole(kind, name, may_lack=_MAY_LACK, must_know=_MUST_KNOW)
+    tensors: dict[str, Tensor] = checkpoint.base_model.state_dict()
+    head: dict[str, Tensor] = {}
+    if with_head:
         head = {f"projection.{k}": v for k, v in checkpoint.lm_head.state_dict().items()}
-    else:
-        tensors, head = AutoModel.from_pretrained(name).state_dict(), {}
     if config.has_pre_norm:
         for kind in ("weight", "bias"):
             head[f"norm.{kind}"] = tensors.pop(f"encoder.layer_norm.{kind}")
@@ -116,7 +120,7 @@ def tokenizer(name: str, config: EarlyExitConfig) -> PreTrainedTokenizerBase:
     BackboneError
         If the checkpoint's tokenizer is missing or does not match its head.
     """
-    if not has_ctc_head(AutoConfig.from_pretrained(name)):
+    if not has_ctc_head(name, source_config(name)):
         return vocabulary.tokenizer_from(vocabulary.CHARACTERS)
     try:
         result: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
@@ -124,17 +128,80 @@ def tokenizer(name: str, config: EarlyExitConfig) -> PreTrainedTokenizerBase:
         raise BackboneError(
             f"model: found a CTC head without a tokenizer in {name}, wanted both"
         ) from error
-    if len(result) != config.vocab_size or result.pad_token_id != config.pad_token_id:
-        raise BackboneError(
-            f"model: found a tokenizer of {len(result)} tokens with blank {result.pad_token_id} in "
-            f"{name}, wanted {config.vocab_size} with blank {config.pad_token_id}, as in its head"
-        )
+    check_tokenizer(result, config, name)
     return result
 
 
-def has_ctc_head(source: PretrainedConfig) -> bool:
-    """Return whether the checkpoint was saved with a CTC head."""
-    return any(name.endswith("ForCTC") for name in source.architectures or [])
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: EarlyExitConfig, name: str) -> None:
+    """Raise BackboneError if the tokenizer's tokens are not the entries of the model's heads.
+
+    Special tokens behind the last entry are accepted: fine-tuning recipes leave ``<s>`` and
+    ``</s>`` there, which no text contains.
+    """
+    unused = set(tokenizer.all_special_tokens) - {tokenizer.pad_token}
+    size = sum(
+        index < config.vocab_size or token not in unused
+        for token, index in tokenizer.get_vocab().items()
+    )
+    blank = tokenizer.pad_token_id
+    if size != config.vocab_size or blank != config.pad_token_id:
+        raise BackboneError(
+            f"model: found a tokenizer of {size} tokens with blank {blank} in {name}, "
+            f"wanted {config.vocab_size} with blank {config.pad_token_id}, as in its head"
+        )
+
+
+def source_config(name: str) -> PretrainedConfig:
+    """Return the configuration of a checkpoint from which an early-exit model can be made.
+
+    Raises
+    ------
+    BackboneError
+        If there is no such checkpoint, or it has another architecture or an unsupported extension.
+    """
+    try:
+        source: PretrainedConfig = AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise BackboneError(f"model: found no checkpoint {name!r} ({error})") from error
+    if source.model_type not in FAMILIES:
+        wanted = f"wanted one of {', '.join(FAMILIES)}"
+        raise BackboneError(f"model: found a {source.model_type} checkpoint in {name}, {wanted}")
+    _check_supported(name, source.to_dict())
+    return source
+
+
+def has_ctc_head(name: str, source: PretrainedConfig) -> bool:
+    """Return whether the checkpoint has a CTC head, by its configuration or else by its tensors.
+
+    Raises
+    ------
+    BackboneError
+        If the configuration does not say, and the tensors are spread over several files.
+    """
+    if source.architectures:
+        return any(kind.endswith("ForCTC") for kind in source.architectures)
+    tensors = stored_tensors(name)
+    if not tensors:
+        raise BackboneError(
+            f"model: found no architectures in {name}/config.json, wanted a name such as "
+            "Wav2Vec2ForCTC or Wav2Vec2Model"
+        )
+    return "lm_head.weight" in tensors
+
+
+def _blank(name: str, source: PretrainedConfig) -> int | None:
+    """Return the index of the CTC blank.
+
+    0 is the default of ``pad_token_id``: where it was never set, the tokenizer's padding decides,
+    as it does when transformers decodes.
+    """
+    blank: int | None = source.pad_token_id
+    if not blank:
+        try:
+            blank = AutoTokenizer.from_pretrained(name).pad_token_id
+        except (OSError, ValueError, TypeError):
+            pass  # ``tokenizer`` raises when one is asked for
+    return blank
 
 
 def _check_supported(name: str, fields: dict[str, Any]) -> None:

@@ -8,10 +8,13 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCTC
 from transformers.models.wav2vec2.modeling_wav2vec2 import (
+    Wav2Vec2Attention,
     Wav2Vec2FeatureProjection,
     Wav2Vec2PreTrainedModel,
 )
-from transformers.utils import ModelOutput
+from transformers.models.wavlm.modeling_wavlm import WavLMAttention
+from transformers.utils import ModelOutput, is_tracing
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from efmodel.config import EarlyExitConfig
 from efmodel.model import backbone, cutting, loss
@@ -40,6 +43,8 @@ class EarlyExitOutput(ModelOutput):  # type: ignore[misc]
         The scalar that ``config.exit_loss`` combines ``losses`` to.
     hidden_states : list of Tensor, optional
         E tensors ``[batch, frames, hidden]``: the input of each head, before its norm.
+    attentions : tuple of Tensor, optional
+        The attention weights of each encoder layer, ``[batch, heads, frames, frames]``.
     """
 
     loss: Tensor | None = None
@@ -47,6 +52,7 @@ class EarlyExitOutput(ModelOutput):  # type: ignore[misc]
     lengths: Tensor | None = None
     losses: Tensor | None = None
     hidden_states: list[Tensor] | None = None
+    attentions: tuple[Tensor, ...] | None = None
 
 
 class ExitHead(nn.Module):
@@ -76,7 +82,13 @@ class EarlyExitForCTC(Wav2Vec2PreTrainedModel):  # type: ignore[misc]
     config: EarlyExitConfig
     config_class = EarlyExitConfig
     base_model_prefix = ""
-    _can_record_outputs: dict[str, object] = {}  # forward collects the hidden states itself
+    # What transformers records in a forward pass; the hidden states at the exits are at hand.
+    _can_record_outputs = {
+        "attentions": [
+            OutputRecorder(kind, index=1, layer_name="encoder")
+            for kind in (Wav2Vec2Attention, WavLMAttention)
+        ]
+    }
 
     def __init__(self, config: EarlyExitConfig) -> None:
         super().__init__(config)
@@ -157,55 +169,81 @@ class EarlyExitForCTC(Wav2Vec2PreTrainedModel):  # type: ignore[misc]
         state = {key: weights[source] for key, source in sources.items() if source in weights}
         self.load_state_dict(state, strict=False)
 
+    @capture_outputs  # type: ignore[untyped-decorator]  # handles return_dict and attentions
     def forward(
         self,
         input_values: Tensor | None = None,
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
-        output_hidden_states: bool = False,
+        output_hidden_states: bool | None = None,
         frozen: FrozenOutput | None = None,
+        output_attentions: bool | None = None,
     ) -> EarlyExitOutput:
         """Run the front end, the encoder and all exits.
 
         Parameters
         ----------
         input_values : Tensor
-            Waveforms at 16 kHz, ``[batch, samples]``.
+            Waveforms at 16 kHz, ``[batch, samples]``, of any floating type.
         attention_mask : Tensor, optional
             ``[batch, samples]``, 1 for an utterance's samples, then 0 for padding; by default 1
             everywhere.
         labels : Tensor, optional
             ``[batch, labels]``, padded with -100.
-        output_hidden_states : bool
-            Whether to return the input of each exit's head.
+        output_hidden_states : bool, optional
+            Whether to return the input of each exit's head; by default as the config says.
         frozen : FrozenOutput, optional
             Result of ``frozen_output`` for the same audio, in place of ``input_values``.
+        output_attentions : bool, optional
+            Whether to return the attention weights of the encoder layers that are run. Layers of
+            the kinds transformer and conformer want ``attn_implementation="eager"`` for it.
+        return_dict : bool, optional
+            False for a tuple of the output's values, without those that are None.
 
         Raises
         ------
         ValueError
-            If neither ``input_values`` nor ``frozen`` is given.
+            If neither ``input_values`` nor ``frozen`` is given, if padding is not on the right, or
+            if attention weights are asked for that no layer computes.
         """
+        if output_attentions or self.config.output_attentions:
+            self._check_attentions()
         start = frozen or self._front_end(input_values, attention_mask)
         lengths, hidden_states = start.lengths, self._hidden_states(start)
         logits = [
             head(state) for head, state in zip(self.exits.values(), hidden_states, strict=True)
         ]
-        output = EarlyExitOutput(logits=logits, lengths=lengths)
+        losses = combined = None
         if labels is not None:
             blank = self.config.pad_token_id
-            output.losses = torch.stack([loss.ctc(x, lengths, labels, blank) for x in logits])
-            kind = self.config.exit_loss
-            output.loss = loss.exits_loss(output.losses, logits, lengths, kind)
-        if output_hidden_states:
-            output.hidden_states = hidden_states
-        return output
+            losses = torch.stack([loss.ctc(x, lengths, labels, blank) for x in logits])
+            combined = loss.exits_loss(losses, logits, lengths, self.config.exit_loss)
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        return EarlyExitOutput(
+            loss=combined,
+            logits=logits,
+            lengths=lengths,
+            losses=losses,
+            hidden_states=hidden_states if output_hidden_states else None,
+        )
+
+    def _check_attentions(self) -> None:
+        attention = self.config._attn_implementation
+        if self.config.layer_type != "wavlm" and attention != "eager":
+            raise ValueError(
+                f"output_attentions: found attn_implementation {attention}, wanted eager: "
+                'model.set_attn_implementation("eager")'
+            )
 
     def _front_end(self, samples: Tensor | None, attention_mask: Tensor | None) -> FrozenOutput:
         if samples is None:
             raise ValueError("forward: found neither input_values nor frozen, wanted one of them")
         if attention_mask is None:
             attention_mask = torch.ones_like(samples, dtype=torch.long)
+        else:
+            attention_mask = attention_mask.long()
+            check_padding(attention_mask)
         samples, lengths = samples * attention_mask, attention_mask.sum(-1)
         features, lengths = self.feature_extractor(samples, lengths)
         return FrozenOutput(FRONTEND, features[None], lengths)
@@ -268,10 +306,24 @@ class EarlyExitForCTC(Wav2Vec2PreTrainedModel):  # type: ignore[misc]
             If the model does not have this exit.
         """
         smaller = EarlyExitForCTC(self.config.cut(exit))
+        smaller.to(self.device, self.dtype).train(self.training)
         weights = self.state_dict()
         smaller.load_state_dict({name: weights[name] for name in smaller.state_dict()})
-        smaller.to(self.device).train(self.training)
         return smaller
+
+
+def check_padding(attention_mask: Tensor) -> None:
+    """Raise ValueError if a row of ``[batch, samples]`` has a 1 after a 0.
+
+    A graph that is traced has no values to look at: there nothing is checked.
+    """
+    if attention_mask.is_meta or is_tracing(attention_mask):
+        return
+    if (attention_mask.diff(dim=1) > 0).any():
+        raise ValueError(
+            "attention_mask: found samples after padding, wanted each utterance's padding behind "
+            'its samples (padding_side="right")'
+        )
 
 
 AutoConfig.register(EarlyExitConfig.model_type, EarlyExitConfig)

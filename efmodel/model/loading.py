@@ -3,12 +3,13 @@
 A model is named by a preset (``tiny``), by the folder of a saved model or of a run, or by a
 pretrained checkpoint (Hub name or folder).
 
-- ``load`` reads a saved model, optionally cut at an exit.
+- ``load`` reads a saved model, or a checkpoint with a CTC head, for inference.
 - ``describe`` returns configuration and tokenizer of any model, without its weights.
 - ``starting_model`` returns the model from which a run starts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
@@ -18,6 +19,7 @@ from efmodel.errors import UserError, did_you_mean
 from efmodel.model import backbone
 from efmodel.model.early_exit import EarlyExitForCTC
 from efmodel.model.lora import with_adapters
+from efmodel.model.weights import load_whole
 from efmodel.settings import Settings, SettingsError
 from efmodel.speech import vocabulary
 
@@ -28,32 +30,33 @@ class ModelError(UserError):
     """A model that does not exist, cannot be read, or does not have the exit asked for."""
 
 
-def load(folder: Path, exit: int | None = None) -> tuple[EarlyExitForCTC, PreTrainedTokenizerBase]:
+Recogniser = tuple[EarlyExitForCTC, PreTrainedTokenizerBase]
+
+
+def load(folder: Path, exit: int | None = None) -> Recogniser:
     """Return the saved model in ``folder`` and its tokenizer, ready for inference.
 
     Parameters
     ----------
     folder : Path
-        Folder of a saved model, or a run folder, which holds one in ``model/``.
+        Folder of a saved model, or a run folder, which holds one in ``model/``. The folder of a
+        checkpoint of transformers with a CTC head becomes a model with one exit, after its last
+        layer.
     exit : int, optional
         The exit (from 1) at which the model is cut; by default it is whole.
 
     Raises
     ------
     ModelError
-        If the folder holds no early-exit model, or the model does not have this exit.
+        If the folder holds no model, a tensor is missing, unexpected or of another kind, or the
+        model does not have this exit.
     """
     folder = _model_folder(folder)
     if not (folder / "config.json").is_file():
         raise ModelError(_NO_MODEL.format(folder))
-    try:
-        model, tokenizer = _read(folder)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"model: found no early-exit model in {folder} ({error})") from error
-    try:
+    with _readable(str(folder)):
+        model, tokenizer = _read(folder) if _is_early_exit(folder) else _read_checkpoint(folder)
         return (model if exit is None else model.cut(exit)).eval(), tokenizer
-    except ValueError as error:
-        raise ModelError(str(error)) from error
 
 
 def describe(
@@ -77,17 +80,16 @@ def describe(
         tokenizer = vocabulary.of_preset(model)
         sizes = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
         return preset(model, **sizes), tokenizer
-    try:
+    with _readable(model):
         if folder := _saved_model(model):
-            return EarlyExitConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+            config = EarlyExitConfig.from_pretrained(folder)
+            return config, _read_tokenizer(folder, config)
         checkpoint = _checkpoint(model)
         config, _ = backbone.describe(checkpoint, exit_layers, None)
         return config, backbone.tokenizer(checkpoint, config)
-    except (OSError, ValueError) as error:
-        raise ModelError(str(error)) from error
 
 
-def starting_model(settings: Settings) -> tuple[EarlyExitForCTC, PreTrainedTokenizerBase]:
+def starting_model(settings: Settings) -> Recogniser:
     """Return the model from which a run starts, and its tokenizer.
 
     The run config's ``model`` names it; ``exit-loss``, ``train`` and ``lora-rank`` are applied.
@@ -95,11 +97,12 @@ def starting_model(settings: Settings) -> tuple[EarlyExitForCTC, PreTrainedToken
     Raises
     ------
     SettingsError
-        If there is no such model.
+        If there is no such model, or its weights are damaged.
     """
     try:
-        model, tokenizer = _build(settings)
-    except (OSError, ValueError) as error:
+        with _readable(settings.model):
+            model, tokenizer = _build(settings)
+    except ModelError as error:
         raise SettingsError(str(error)) from error
     model.config.update({"exit_loss": settings.exit_loss})
     if settings.train == "lora":
@@ -107,7 +110,7 @@ def starting_model(settings: Settings) -> tuple[EarlyExitForCTC, PreTrainedToken
     return model, tokenizer
 
 
-def _build(settings: Settings) -> tuple[EarlyExitForCTC, PreTrainedTokenizerBase]:
+def _build(settings: Settings) -> Recogniser:
     """Return the model that the run config names: random, saved, or pretrained weights."""
     if folder := _saved_model(settings.model):
         return _read(folder)
@@ -119,8 +122,45 @@ def _build(settings: Settings) -> tuple[EarlyExitForCTC, PreTrainedTokenizerBase
     return model, tokenizer
 
 
-def _read(folder: Path) -> tuple[EarlyExitForCTC, PreTrainedTokenizerBase]:
-    return EarlyExitForCTC.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+def _read(folder: Path) -> Recogniser:
+    """Return the saved early-exit model in ``folder``."""
+    model: EarlyExitForCTC = load_whole(EarlyExitForCTC, str(folder))
+    return model, _read_tokenizer(folder, model.config)
+
+
+def _read_tokenizer(folder: Path, config: EarlyExitConfig) -> PreTrainedTokenizerBase:
+    with _readable(str(folder), "tokenizer"):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+    backbone.check_tokenizer(tokenizer, config, str(folder))
+    return tokenizer
+
+
+def _read_checkpoint(folder: Path) -> Recogniser:
+    """Return a model with one exit, after the last layer of the checkpoint in ``folder``."""
+    name = str(folder)
+    source = backbone.source_config(name)
+    if not backbone.has_ctc_head(name, source):
+        raise ModelError(
+            f"model: found a {source.model_type} checkpoint without a CTC head in {name}, wanted "
+            "one that was trained to recognise speech"
+        )
+    model = EarlyExitForCTC.from_backbone(name, [source.num_hidden_layers])
+    return model, backbone.tokenizer(name, model.config)
+
+
+@contextmanager
+def _readable(name: str, part: str = "model") -> Iterator[None]:
+    """Raise ModelError, with the model's name, for whatever goes wrong while it is read.
+
+    The libraries that read its files raise many kinds of errors; tokenizers raises ``Exception``.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise ModelError(str(error)) from error
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"model: found no readable {part} in {name} ({reason})") from error
 
 
 def _model_folder(folder: Path) -> Path:
@@ -134,8 +174,12 @@ def _saved_model(model: str) -> Path | None:
     folder = _model_folder(Path(model))
     if model in PRESETS or not (folder / "config.json").is_file():
         return None
+    return folder if _is_early_exit(folder) else None
+
+
+def _is_early_exit(folder: Path) -> bool:
     fields, _ = PretrainedConfig.get_config_dict(folder)
-    return folder if fields.get("model_type") == EarlyExitConfig.model_type else None
+    return bool(fields.get("model_type") == EarlyExitConfig.model_type)
 
 
 def _checkpoint(model: str) -> str:

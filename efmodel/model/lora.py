@@ -33,8 +33,8 @@ def add_adapters(model: PreTrainedModel) -> None:
 
 def with_adapters(model: Model, rank: int) -> Model:
     """Return a copy of the model with adapters of this rank; their output is zero until trained."""
-    config = type(model.config).from_dict({**model.config.to_dict(), "lora_rank": rank})
-    larger: Model = type(model)(config)
+    larger: Model = type(model)(model.config.changed(lora_rank=rank))
+    larger.to(model.device, model.dtype).train(model.training)
     larger.load_backbone(model.state_dict(), "the model")
     return larger
 
@@ -45,8 +45,8 @@ def merged(model: Model) -> Model:
         return model
     from peft.tuners.lora import LoraLayer
 
-    config = type(model.config).from_dict({**model.config.to_dict(), "lora_rank": 0})
-    plain: Model = type(model)(config)
+    plain: Model = type(model)(model.config.changed(lora_rank=0))
+    plain.to(model.device, model.dtype).train(model.training)
     state = {
         name.replace(".base_layer.", "."): tensor.clone()
         for name, tensor in model.state_dict().items()
@@ -56,5 +56,4 @@ def merged(model: Model) -> Model:
         if isinstance(module, LoraLayer):
             state[f"{name}.weight"] += module.get_delta_weight("default").detach()
     plain.load_state_dict(state)
-    plain.to(model.device).train(model.training)
     return plain

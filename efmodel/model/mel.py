@@ -22,13 +22,18 @@ FLOOR = 1e-6  # added to the mel energies before the logarithm
 MIN_DEVIATION = 0.1
 
 
-@lru_cache(maxsize=4)
-def _constants(num_mel_bins: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return window and filter bank; as buffers, these constants would be sent to every client."""
-    filters = torchaudio.functional.melscale_fbanks(
-        N_FFT // 2 + 1, 0.0, SAMPLE_RATE / 2, num_mel_bins, SAMPLE_RATE
-    )
-    return torch.hann_window(WINDOW, device=device), filters.to(device)
+@lru_cache
+def _constants(num_mel_bins: int) -> tuple[Tensor, Tensor]:
+    """Return window and filter bank; as buffers, a model in bfloat16 would round them.
+
+    A model makes them when it is built: made in a forward pass that is traced for an export, they
+    would be placeholders of the trace.
+    """
+    with torch.device("cpu"):  # from_pretrained builds models on the device "meta"
+        filters = torchaudio.functional.melscale_fbanks(
+            N_FFT // 2 + 1, 0.0, SAMPLE_RATE / 2, num_mel_bins, SAMPLE_RATE
+        )
+        return torch.hann_window(WINDOW), filters
 
 
 @torch.no_grad()
@@ -50,7 +55,7 @@ def log_mel(samples: Tensor, lengths: Tensor, num_mel_bins: int) -> tuple[Tensor
         Features ``[batch, mel frames, num_mel_bins]`` with zero mean and unit variance per band
         and utterance, and their lengths ``[batch]``.
     """
-    window, filters = _constants(num_mel_bins, samples.device)
+    window, filters = (constant.to(samples.device) for constant in _constants(num_mel_bins))
     power = torchaudio.functional.spectrogram(
         samples.float(), pad=0, window=window, n_fft=N_FFT, hop_length=HOP, win_length=WINDOW,
         power=2.0, normalized=False, center=True, pad_mode="constant",
@@ -87,6 +92,7 @@ class MelFeatureExtractor(nn.Module):
         super().__init__()
         self.config = config
         self.strides = config.conv_stride
+        _constants(config.num_mel_bins)
         sizes = [config.num_mel_bins, *config.conv_dim]
         self.conv_layers = nn.ModuleList(
             nn.Conv1d(sizes[i], sizes[i + 1], kernel, stride, padding=kernel // 2)
@@ -109,6 +115,7 @@ class MelFeatureExtractor(nn.Module):
             features, lengths = log_mel(samples, lengths, self.config.num_mel_bins)
         if self.training:
             features = mask_bands_and_frames(features, self.config)
+        features = features.to(next(self.parameters()).dtype)
         hidden = features.transpose(1, 2)  # (B, T, F) -> (B, F, T)
         for conv, stride in zip(self.conv_layers, self.strides, strict=True):
             hidden = nn.functional.gelu(conv(hidden))

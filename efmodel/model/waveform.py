@@ -1,5 +1,7 @@
 """The waveform front end: wav2vec2's convolutional feature encoder, unaffected by padding."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -7,14 +9,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.models.wav2vec2.modeling_wav2vec2 import (
     Wav2Vec2FeatureEncoder,
-    Wav2Vec2GroupNormConvLayer,
-    Wav2Vec2LayerNormConvLayer,
-    Wav2Vec2NoLayerNormConvLayer,
 )
+from transformers.models.wav2vec2.modeling_wav2vec2 import (
+    Wav2Vec2GroupNormConvLayer as GroupNormLayer,
+)
+from transformers.models.wav2vec2.modeling_wav2vec2 import (
+    Wav2Vec2LayerNormConvLayer as LayerNormLayer,
+)
+from transformers.models.wav2vec2.modeling_wav2vec2 import (
+    Wav2Vec2NoLayerNormConvLayer as NoLayerNormLayer,
+)
+from transformers.utils import is_tracing
 
 from efmodel.config import EarlyExitConfig
 from efmodel.model.frames import frame_mask
 from efmodel.model.precision import autocast
+
+PIECE = 160_000  # samples of a batch that inference takes through the convolutions at once: 10 s
 
 
 def normalise(samples: Tensor, lengths: Tensor) -> Tensor:
@@ -59,32 +70,51 @@ def convolve(hidden: Tensor, conv: nn.Conv1d) -> Tensor:
     return result if conv.bias is None else result + conv.bias
 
 
-def convolve_and_norm(
-    samples: Tensor, lengths: Tensor, conv: nn.Conv1d, norm: nn.GroupNorm
-) -> Tensor:
-    """Return the first layer's normalised output ``[batch, frames, out]``.
-
-    ``samples`` is ``[batch, samples]``, ``lengths`` ``[batch]``, the number of output frames of
-    each utterance. wav2vec2-base normalises each channel over time; here only over the frames of
-    the utterance, so padding has no effect.
+@dataclass(frozen=True)
+class NormOverTime:
+    """wav2vec2-base's norm of each channel over time, for the first convolution's output.
 
     A channel is w.x for the ``kernel`` samples x of a frame, so its mean and variance over time are
-    w.mean(x) and w' Cov(x) w. The norm therefore becomes a scale of each utterance's weights, and
-    no pass over the much larger output is needed.
+    w.mean(x) and w' Cov(x) w. The norm therefore becomes a mean of the samples and a scale of each
+    utterance's weights: no pass over the much larger output is needed, and it can be made in
+    pieces. The statistics are those of the utterance's own frames, so padding has no effect.
+
+    Attributes
+    ----------
+    mean : Tensor
+        ``[batch, 1, kernel]``, float32.
+    weight : Tensor
+        ``[batch, kernel, out]``, float32.
     """
-    kernel, stride = conv.kernel_size[0], conv.stride[0]
-    windows = samples.unfold(1, kernel, stride)  # [batch, frames, kernel]
-    mask = frame_mask(lengths, windows.shape[1])[:, :, None]
-    with autocast(samples.device, "float32"):
-        count = lengths.clamp(min=1)[:, None, None].float()
-        mean = (windows * mask).sum(1, keepdim=True) / count
-        centred = (windows - mean) * mask
-        covariance = centred.transpose(1, 2) @ centred / count
-        weight = conv.weight[:, 0]  # [out, kernel]
-        variance = ((weight @ covariance) * weight).sum(2)  # [batch, out]
-        scale = norm.weight * torch.rsqrt(variance + norm.eps)
-        scaled = weight.t() * scale[:, None, :]  # [batch, kernel, out]
-    return torch.baddbmm(norm.bias, centred, scaled)
+
+    mean: Tensor
+    weight: Tensor
+
+    @classmethod
+    def of(cls, samples: Tensor, lengths: Tensor, layer: GroupNormLayer) -> "NormOverTime":
+        """Return the norm of ``samples`` ``[batch, samples]``.
+
+        ``lengths`` is ``[batch]``, the number of output frames of each utterance.
+        """
+        conv, norm = layer.conv, layer.layer_norm
+        windows = samples.unfold(1, conv.kernel_size[0], conv.stride[0])  # [batch, frames, kernel]
+        mask = frame_mask(lengths, windows.shape[1])[:, :, None]
+        with autocast(samples.device, "float32"):
+            count = lengths.clamp(min=1)[:, None, None].float()
+            mean = (windows * mask).sum(1, keepdim=True) / count
+            centred = (windows - mean) * mask
+            covariance = centred.transpose(1, 2) @ centred / count
+            weight = conv.weight[:, 0].float()  # [out, kernel]
+            variance = ((weight @ covariance) * weight).sum(2)  # [batch, out]
+            scale = norm.weight.float() * torch.rsqrt(variance + norm.eps)
+            return cls(mean, weight.t() * scale[:, None, :])
+
+    def convolve(self, samples: Tensor, layer: GroupNormLayer) -> Tensor:
+        """Return the normalised output ``[batch, frames, out]`` for a piece of the samples."""
+        windows = samples.unfold(1, layer.conv.kernel_size[0], layer.conv.stride[0])
+        bias = layer.layer_norm.bias
+        centred, weight = (windows - self.mean).to(bias.dtype), self.weight.to(bias.dtype)
+        return torch.baddbmm(bias, centred, weight)
 
 
 class WaveformFeatureExtractor(Wav2Vec2FeatureEncoder):  # type: ignore[misc]
@@ -104,35 +134,70 @@ class WaveformFeatureExtractor(Wav2Vec2FeatureEncoder):  # type: ignore[misc]
         lengths : Tensor
             ``[batch]``, the number of samples of each utterance.
         """
+        samples = samples.float()
         if self.do_normalize:
             samples = normalise(samples, lengths)
+        first = self.conv_layers[0]
+        norm = None
+        if isinstance(first, GroupNormLayer):
+            norm = NormOverTime.of(samples, frames_of(lengths, first.conv), first)
+        for layer in self.conv_layers:
+            lengths = frames_of(lengths, layer.conv)
+        if torch.is_grad_enabled() or samples.is_meta or is_tracing(samples):
+            return self.convolve(samples, norm), lengths
+        return torch.cat([self.convolve(piece, norm) for piece in self.pieces(samples)], 1), lengths
+
+    def convolve(self, samples: Tensor, norm: NormOverTime | None) -> Tensor:
+        """Return all layers' output ``[batch, frames, conv_dim]`` for ``[batch, samples]``."""
+        if norm is None:  # otherwise the norm ends in the weights' type
+            samples = samples.to(self.conv_layers[0].conv.weight.dtype)
         hidden = samples[:, :, None]  # (B, T) -> (B, T, 1)
         run_layer = layer_output
         if self.gradient_checkpointing and self.training:
             run_layer = partial(self._gradient_checkpointing_func, layer_output)
         for layer in self.conv_layers:
-            kernel, stride = layer.conv.kernel_size[0], layer.conv.stride[0]
-            lengths = torch.div(lengths - kernel, stride, rounding_mode="floor") + 1
-            lengths = lengths.clamp(min=0)
-            hidden = run_layer(layer, hidden, lengths)
-        return hidden, lengths
+            hidden = run_layer(layer, hidden, norm)
+        return hidden
+
+    def pieces(self, samples: Tensor) -> Iterator[Tensor]:
+        """Yield pieces of ``samples`` ``[batch, samples]`` whose outputs together are the whole's.
+
+        The first layer's output takes a hundred times the samples' memory. Neighbouring pieces
+        overlap by what a frame sees beyond its step.
+        """
+        step, width = 1, 1  # samples between two frames, and samples that a frame sees
+        for layer in self.conv_layers:
+            width += (layer.conv.kernel_size[0] - 1) * step
+            step *= layer.conv.stride[0]
+        batch, size = samples.shape
+        frames = max(1, (size - width) // step + 1)
+        at_once = max(1, PIECE // batch // step)
+        for begin in range(0, frames, at_once):
+            end = min(begin + at_once, frames)
+            last = size if end == frames else (end - 1) * step + width
+            yield samples[:, begin * step : last]
+
+
+def frames_of(lengths: Tensor, conv: nn.Conv1d) -> Tensor:
+    """Return the number of output frames ``[batch]`` for ``lengths`` inputs."""
+    frames = torch.div(lengths - conv.kernel_size[0], conv.stride[0], rounding_mode="floor") + 1
+    return frames.clamp(min=0)
 
 
 def layer_output(
-    layer: Wav2Vec2GroupNormConvLayer | Wav2Vec2LayerNormConvLayer | Wav2Vec2NoLayerNormConvLayer,
+    layer: GroupNormLayer | LayerNormLayer | NoLayerNormLayer,
     hidden: Tensor,
-    lengths: Tensor,
+    norm: NormOverTime | None,
 ) -> Tensor:
     """Return the output of one of wav2vec2's three kinds of convolution layers.
 
-    ``hidden`` is ``[batch, time, channels]``, ``lengths`` ``[batch]``, the number of output frames
-    of each utterance.
+    ``hidden`` is ``[batch, time, channels]``; ``norm`` is that of a first layer with group norm.
     """
-    if isinstance(layer, Wav2Vec2GroupNormConvLayer):  # the first layer: one channel, the waveform
-        hidden = convolve_and_norm(hidden[:, :, 0], lengths, layer.conv, layer.layer_norm)
+    if isinstance(layer, GroupNormLayer) and norm:  # the first layer: one channel, the waveform
+        hidden = norm.convolve(hidden[:, :, 0], layer)
     else:
         hidden = convolve(hidden, layer.conv)
-    if isinstance(layer, Wav2Vec2LayerNormConvLayer):
+    if isinstance(layer, LayerNormLayer):
         hidden = layer.layer_norm(hidden)
     activated: Tensor = layer.activation(hidden)
     return activated

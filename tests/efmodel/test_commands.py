@@ -63,7 +63,7 @@ def test_an_exit_that_is_not_there_and_a_folder_that_is_no_model(folder, tmp_pat
     assert done.exit_code == 2 and f"found no config.json in {tmp_path}" in done.stderr
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     done = ef_asr("evaluate", "--model", tmp_path, "--data", "sample")
-    assert done.exit_code == 2 and "found no early-exit model" in done.stderr
+    assert done.exit_code == 2 and "found a bert checkpoint" in done.stderr
 
 
 def test_evaluate_counts_every_word(folder, tmp_path):

@@ -14,6 +14,7 @@ from transformers import (
     HubertForCTC,
     HubertModel,
     Wav2Vec2Config,
+    Wav2Vec2CTCTokenizer,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2ForCTC,
     Wav2Vec2ForPreTraining,
@@ -26,6 +27,7 @@ from transformers import (
 from efmodel import EarlyExitForCTC
 from efmodel.model import backbone
 from efmodel.speech import vocabulary
+from efmodel.speech.text import decode_greedily, encode
 
 SIZES = dict(
     hidden_size=32,
@@ -64,7 +66,7 @@ def write_checkpoint(
 ):
     """Write a random checkpoint as ``save_pretrained`` does, and return transformers' model."""
     config_class, model_class, ctc_class = KINDS[kind]
-    sizes = dict(SIZES, feat_extract_norm=norm, do_stable_layer_norm=stable, **more)
+    sizes = SIZES | dict(feat_extract_norm=norm, do_stable_layer_norm=stable, **more)
     if kind == "data2vec-audio":
         sizes |= {"num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 5}
     torch.manual_seed(0)
@@ -95,6 +97,21 @@ def test_hidden_states_are_those_of_transformers(kind, norm, stable, tmp_path):
     for layer, state in zip([1, 3, 4], found, strict=True):
         torch.testing.assert_close(state, wanted.hidden_states[layer], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(last, wanted.last_hidden_state, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_attention_weights_are_those_of_transformers(kind, tmp_path):
+    theirs = write_checkpoint(tmp_path, kind, "layer", kind != "data2vec-audio", do_normalize=False)
+    theirs.set_attn_implementation("eager")
+    ours = EarlyExitForCTC.from_backbone(str(tmp_path), exit_layers=[1, 3]).eval()
+    ours.set_attn_implementation("eager")
+    wanted = theirs(speech(), output_attentions=True).attentions
+    found = ours(speech(), output_attentions=True).attentions
+    assert len(found) == 3  # one for each layer
+    for mine, one in zip(found, wanted, strict=False):
+        torch.testing.assert_close(mine, one, atol=1e-5, rtol=1e-4)
+    assert ours(speech()).attentions is None
 
 
 @pytest.mark.parametrize("kind, norm, stable", FORMS)
@@ -132,6 +149,60 @@ def test_a_ctc_head_starts_every_exit_and_brings_its_tokenizer(kind, tmp_path):
     assert torch.equal(heads[0], heads[1]) and heads[0].data_ptr() != heads[1].data_ptr()
     found = backbone.tokenizer(str(tmp_path), ours.config)
     assert found.get_vocab()["A"] == upper["A"] and found.pad_token_id == ours.config.pad_token_id
+
+
+def recipe_tokenizer(folder, letters="abcdefghijklmnopqrstuvwxyz'"):
+    """A tokenizer as the usual fine-tuning recipe makes it: the blank last, then <s> and </s>."""
+    tokens = ["|", *letters, "[UNK]", "[PAD]"]
+    path = folder / "tokens.json"
+    path.write_text(json.dumps({token: index for index, token in enumerate(tokens)}))
+    names = {"unk_token": "[UNK]", "pad_token": "[PAD]", "word_delimiter_token": "|"}
+    tokenizer = Wav2Vec2CTCTokenizer(str(path), **names)
+    assert len(tokenizer) == len(tokens) + 2
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+@torch.no_grad()
+def test_a_recipes_tokenizer_has_special_tokens_behind_the_head_and_names_the_blank(tmp_path):
+    theirs = write_checkpoint(tmp_path, "wav2vec2", "layer", ctc=True)
+    tokenizer = recipe_tokenizer(tmp_path)
+    assert theirs.config.pad_token_id == 0 and theirs.config.vocab_size == 30
+    ours = EarlyExitForCTC.from_backbone(str(tmp_path)).eval()
+    assert (ours.config.pad_token_id, ours.config.vocab_size) == (29, 30)
+    found = backbone.tokenizer(str(tmp_path), ours.config)
+    path = torch.tensor([[29, 8, 29, 9, 9, 0, 1, 29, 1, 29]])  # blank, h, blank, i, i, space, a...
+    logits = torch.nn.functional.one_hot(path, 30).float()
+    decoded = decode_greedily(logits, torch.tensor([10]), found)
+    assert decoded == tokenizer.batch_decode(path) == ["hi aa"]
+    sent = vocabulary.from_json(vocabulary.to_json(found))  # as a client gets it
+    assert decode_greedily(logits, torch.tensor([10]), sent) == decoded
+    assert encode("hi aa", sent) == [8, 9, 0, 1, 1]
+
+
+def test_a_blank_that_was_set_is_kept_and_one_behind_the_head_is_refused(tmp_path):
+    for folder, letters, before, after in (
+        (tmp_path / "set", "abcdefghijklmnopqrstuvwxyz'", 7, 7),
+        (tmp_path / "behind", "abcdefghijklmnopqrstuvwxyz'äöüé", 0, 33),
+    ):
+        write_checkpoint(folder, "wav2vec2", ctc=True, pad_token_id=before)
+        recipe_tokenizer(folder, letters)
+        config, _ = backbone.describe(str(folder), None, None)
+        assert config.pad_token_id == after
+        with pytest.raises(backbone.BackboneError, match="found a tokenizer of .* wanted 30"):
+            backbone.tokenizer(str(folder), config)
+
+
+def test_without_architectures_the_tensors_tell_of_a_head(tmp_path):
+    theirs = write_checkpoint(tmp_path, "hubert", "layer", ctc=True)
+    vocabulary.tokenizer_from(vocabulary.CHARACTERS).save_pretrained(tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"architectures": None}))
+    ours = EarlyExitForCTC.from_backbone(str(tmp_path))
+    assert torch.equal(ours.exits["1"].projection.weight, theirs.lm_head.weight)
+    (tmp_path / "model.safetensors").rename(tmp_path / "model-00001-of-00001.safetensors")
+    with pytest.raises(backbone.BackboneError, match="found no architectures in .*/config.json"):
+        EarlyExitForCTC.from_backbone(str(tmp_path))
 
 
 def test_do_normalize_is_the_checkpoints(tmp_path):

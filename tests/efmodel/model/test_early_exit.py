@@ -1,5 +1,8 @@
 """The model: cutting, padding, exits, saving."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +10,7 @@ from transformers import AutoModelForCTC
 
 from efmodel import EarlyExitForCTC
 from efmodel.config import IGNORED, PRESETS, preset
+from efmodel.model import mel
 from efmodel.model.dropout import Dropout
 from efmodel.model.mel import log_mel, mask_bands_and_frames
 from tests.conftest import small_config
@@ -142,6 +146,83 @@ def test_hidden_states_are_what_the_heads_see(model):
         model.exits.values(), output.hidden_states, output.logits, strict=True
     ):
         torch.testing.assert_close(head(hidden), logits)
+
+
+def test_a_tuple_in_place_of_the_output_holds_its_values(model):
+    samples, labels = torch.randn(1, 8000), torch.tensor([[3, 4]])
+    output = model(samples, labels=labels, output_hidden_states=True)
+    values = model(samples, labels=labels, output_hidden_states=True, return_dict=False)
+    assert isinstance(values, tuple) and len(values) == 5
+    loss, logits, lengths, losses, states = values
+    assert torch.equal(loss, output.loss) and torch.equal(losses, output.losses)
+    assert torch.equal(lengths, output.lengths)
+    assert all(map(torch.equal, [*logits, *states], [*output.logits, *output.hidden_states]))
+
+
+@pytest.mark.parametrize("layer_type", ["transformer", "conformer", "wavlm"])
+@torch.no_grad()
+def test_attention_weights_are_shares_of_the_utterances_own_frames(layer_type):
+    model = EarlyExitForCTC(small_config(layer_type=layer_type)).eval()
+    if layer_type != "wavlm":
+        with pytest.raises(ValueError, match="output_attentions: found .* sdpa, wanted eager"):
+            model(torch.randn(1, 8000), output_attentions=True)
+        model.set_attn_implementation("eager")
+    samples, mask = padded_batch([16000, 9000])
+    output = model(samples, mask, output_attentions=True)
+    frames = output.logits[0].shape[1]
+    assert [tuple(w.shape) for w in output.attentions] == [(2, 4, frames, frames)] * 4
+    for weights in output.attentions:
+        shares = weights[1, :, : output.lengths[1]]
+        torch.testing.assert_close(shares.sum(-1), torch.ones(shares.shape[:-1]))
+        assert shares[:, :, output.lengths[1] :].abs().max() < 1e-6
+
+
+def test_a_cut_model_keeps_its_attention_kernel(model):
+    model.set_attn_implementation("eager")
+    assert model.cut(1).config._attn_implementation == "eager"
+    assert model.cut(1)(torch.randn(1, 8000), output_attentions=True).attentions[0] is not None
+
+
+@pytest.mark.parametrize("rows", [[[0, 1, 1, 1]], [[1, 1, 1, 1], [1, 0, 1, 1]]])
+def test_padding_before_or_between_samples_is_refused(model, rows):
+    mask = torch.tensor(rows).repeat_interleave(2000, dim=1)
+    for kind in (torch.long, torch.bool, torch.float32):
+        with pytest.raises(ValueError, match="attention_mask: found samples after padding"):
+            model(torch.randn(mask.shape), mask.to(kind))
+
+
+class DeepestExit(nn.Module):
+    """A model with one tensor as its output: torch.jit traces no dictionary that holds None."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, samples, mask):
+        return self.model(samples, mask).logits[-1]
+
+
+@pytest.mark.parametrize("frontend", ["mel", "waveform"])
+@torch.no_grad()
+def test_a_model_that_never_ran_can_be_exported_and_traced(frontend):
+    mel._constants.cache_clear()  # another test's model may have run
+    model = EarlyExitForCTC(small_config(frontend=frontend)).eval()
+    samples, mask = padded_batch([16000, 9000])
+    exported = torch.export.export(model, (samples, mask)).module()(samples, mask).logits[-1]
+    traced = torch.jit.trace(DeepestExit(model), (samples, mask), check_trace=False)(samples, mask)
+    deepest = model(samples, mask).logits[-1]
+    torch.testing.assert_close(exported, deepest, atol=1e-5, rtol=0)
+    torch.testing.assert_close(traced, deepest, atol=1e-5, rtol=0)
+    assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
+
+
+@pytest.mark.programs
+def test_importing_efmodel_registers_the_model_with_transformers(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    use = f"print(type(AutoModelForCTC.from_pretrained({str(tmp_path)!r})).__name__)"
+    script = f"from transformers import AutoModelForCTC; import efmodel; {use}"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "EarlyExitForCTC\n", done.stderr
 
 
 def test_a_gradient_reaches_every_parameter_from_the_deepest_exits_loss_up(any_model):

@@ -1,4 +1,6 @@
-"""bfloat16 and checkpointed layers, on every kind of model."""
+"""Half types and checkpointed layers, on every kind of model."""
+
+import copy
 
 import pytest
 import torch
@@ -8,6 +10,16 @@ from efmodel.model.precision import autocast
 from tests.conftest import small_config
 from tests.efmodel.model.test_early_exit import KINDS
 
+LAYERS = {
+    **KINDS,
+    "mel, wavlm": {"layer_type": "wavlm"},
+    "waveform, wavlm": {"frontend": "waveform", "layer_type": "wavlm"},
+    "waveform, stacked positions": {
+        "frontend": "waveform",
+        "conv_pos_kernel_size": 5,
+        "num_conv_pos_embeddings": 3,
+    },
+}
 LABELS = torch.tensor([[3, 4, 5], [7, 8, 9]])
 
 
@@ -49,6 +61,34 @@ def test_padding_never_changes_a_result_in_bfloat16(model):
         batch, alone = model(samples, mask), model(samples[1:, :9_000])
     for ours, theirs in zip(batch.logits, alone.logits, strict=True):
         assert (ours[1, : alone.lengths[0]] - theirs[0]).abs().mean() < 0.01
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", LAYERS.values(), ids=LAYERS.keys())
+@torch.no_grad()
+def test_a_model_in_a_half_type_is_close_and_cut_it_keeps_the_type(kind, dtype):
+    torch.manual_seed(1)
+    model = EarlyExitForCTC(small_config(**kind)).eval()
+    samples, mask = torch.randn(2, 16_000), torch.ones(2, 16_000)
+    mask[1, 9_000:] = 0
+    exact = model(samples, mask, labels=LABELS)
+    half = copy.deepcopy(model).to(dtype)
+    for waveform, ones in ((samples, mask), (samples.to(dtype), mask.to(dtype))):
+        rough = half(waveform, ones, labels=LABELS)
+        assert torch.equal(rough.lengths, exact.lengths)
+        torch.testing.assert_close(rough.losses, exact.losses, rtol=0.02, atol=0.0)
+        for ours, theirs in zip(rough.logits, exact.logits, strict=True):
+            assert ours.dtype == torch.float32
+            assert (ours - theirs)[1, : exact.lengths[1]].abs().max() < 0.03
+    small = half.cut(1)
+    assert {p.dtype for p in small.parameters()} == {dtype}
+    assert torch.equal(small(samples, mask).logits[0], half(samples, mask).logits[0])
+
+
+def test_a_model_is_read_in_a_half_type(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    half = EarlyExitForCTC.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert half(torch.randn(2, 16_000), labels=LABELS).loss.isfinite()
 
 
 def test_gradient_checkpointing_gives_the_same_gradients(model):

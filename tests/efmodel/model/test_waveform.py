@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2FeatureEncoder
 
 from efmodel.model.waveform import WaveformFeatureExtractor, convolve, normalise
@@ -42,6 +43,36 @@ def test_matrix_products_convolve(kernel, stride):
         hidden = torch.randn(2, time, 3)
         expected = conv(hidden.transpose(1, 2)).transpose(1, 2)
         torch.testing.assert_close(convolve(hidden, conv), expected)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers the number of values of the largest tensor that any operation returned."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.largest = max(self.largest, result.numel())
+        return result
+
+
+@pytest.mark.parametrize(("norm", "bias"), KINDS)
+def test_inference_in_pieces_gives_the_same_in_less_memory(norm, bias):
+    torch.manual_seed(0)
+    config = small_config(frontend="waveform", feat_extract_norm=norm, conv_bias=bias)
+    front = WaveformFeatureExtractor(config)
+    size = 60 * 16_000 + 123
+    samples = torch.randn(1, size) * torch.linspace(0.1, 2, size)
+    lengths = torch.tensor([size - 123])
+    with LargestTensor() as at_once:
+        whole, frames = front(samples, lengths)  # gradients need all of it
+    with torch.no_grad(), LargestTensor() as in_pieces:
+        found, same_frames = front(samples, lengths)
+    assert torch.equal(frames, same_frames)
+    torch.testing.assert_close(found, whole, atol=1e-5, rtol=0)
+    first_layer = (size // 5 - 1) * 24  # values of the first layer's output
+    assert in_pieces.largest < first_layer / 2 < first_layer <= at_once.largest
 
 
 def test_silence_and_loud_offsets_stay_finite():
