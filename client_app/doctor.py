@@ -1,22 +1,22 @@
 """Check whether this device can take part in a run; each check says what to do if it cannot."""
 
 import http.client
-import os
 import shutil
 import socket
 import ssl
-import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
+import httpx
 from cryptography import x509
 from flwr.common.constant import SYSTEM_TIME_TOLERANCE, TIMESTAMP_TOLERANCE
 
-from client_app.cache.folder import cache_folder
+from client_app.cache.folder import writable_folder
 from client_app.capacity import memory
 from efmodel.settings import Settings
 
@@ -68,20 +68,18 @@ def examine(server: Server | None, data_path: str) -> Iterator[Finding]:
 
 
 def examine_server(server: Server) -> Iterator[Finding]:
-    """Check the connection to the SuperLink: address, TLS, certificate, clock."""
+    """Check the connection to the SuperLink: proxy, address, TLS, certificate, clock."""
     where = f"{server.host}:{server.port}"
+    through = proxy(server)
+    if through is not None:
+        yield through
     try:
         socket.create_connection((server.host, server.port), TIMEOUT).close()
-    except socket.gaierror as error:
-        advice = "check the name in --superlink, and this device's DNS"
-        yield Finding("server", f"no address for {server.host} ({error.strerror})", advice)
-        return
     except OSError as error:
-        advice = (
-            "is the SuperLink running, with --host 0.0.0.0, on this port, and does a firewall let "
-            "this device through?"
-        )
-        yield Finding("server", f"nothing answers at {where} ({error})", advice)
+        if through is not None and not through.advice:
+            yield Finding("server", f"{where} is reached through the proxy alone; no more is known")
+        else:
+            yield unreachable(server, error)
         return
     yield Finding("server", f"{where} accepts connections")
     certificate = served_certificate(server)
@@ -91,6 +89,39 @@ def examine_server(server: Server) -> Iterator[Finding]:
         if not server.insecure:
             yield trust(server)
     yield clock(server, certificate)
+
+
+def unreachable(server: Server, error: OSError) -> Finding:
+    """Return why no connection to the server can be made."""
+    if isinstance(error, socket.gaierror):
+        advice = "check the name in --superlink, and this device's DNS"
+        return Finding("server", f"no address for {server.host} ({error.strerror})", advice)
+    advice = (
+        "is the SuperLink running, with --host 0.0.0.0, on this port, and does a firewall let "
+        "this device through?"
+    )
+    return Finding("server", f"nothing answers at {server.host}:{server.port} ({error})", advice)
+
+
+def proxy(server: Server) -> Finding | None:
+    """Check the proxy through which the SuperNode will connect; None if it will use none."""
+    scheme = "http" if server.insecure else "https"
+    known = urllib.request.getproxies()
+    address = known.get(scheme) or known.get("all")
+    if not address or urllib.request.proxy_bypass(server.host):
+        return None
+    shown = address.rpartition("@")[2]  # without a password
+    try:
+        with httpx.Client(verify=_trusting_all(), timeout=TIMEOUT) as client:
+            client.head(f"{scheme}://{server.host}:{server.port}/")
+    except (httpx.HTTPError, ImportError, ValueError) as error:  # no socksio; no such scheme
+        name = f"{scheme}_proxy" if known.get(scheme) else "all_proxy"
+        advice = (
+            f"correct or unset {name.upper()} where the SuperNode is started, or add {server.host} "
+            "to NO_PROXY there; as it is, the SuperNode would try again silently for ever"
+        )
+        return Finding("proxy", f"the server is not reached through {shown} ({error})", advice)
+    return Finding("proxy", f"the server is reached through {shown}")
 
 
 def served_certificate(server: Server) -> x509.Certificate | None:
@@ -243,15 +274,12 @@ def free_memory() -> Finding:
 
 def disk() -> Finding:
     """Check the free disk space of the cache folder, and that it can be written."""
-    folder = cache_folder()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder) as file:
-            os.write(file.fileno(), bytes(4096))
+        folder = writable_folder()
         free = shutil.disk_usage(folder).free / 1e6
     except OSError as error:
         advice = "make it writable for this user, or set XDG_CACHE_HOME to another folder"
-        return Finding("disk", f"cannot write to {folder} ({error.strerror})", advice)
+        return Finding("disk", f"cannot write to {error.filename} ({error.strerror})", advice)
     found = f"{free:.0f} MB free for {folder}"
     if free < Settings.cache_mb + NEEDED_DISK_MB:
         wanted = f"cache-mb may take {Settings.cache_mb}, and {NEEDED_DISK_MB} should stay free"

@@ -4,6 +4,7 @@ import random
 from functools import lru_cache
 from typing import NamedTuple
 
+from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from client_app.task import Task
@@ -46,6 +47,29 @@ def recordings(
     return _recordings(data, path, task.partition, task.settings, key)
 
 
+def of_partition(
+    dataset: Dataset, partition: tuple[int, int] | None, settings: Settings
+) -> list[int]:
+    """Return the indices of a node's recordings in a corpus's training half.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The training half.
+    partition : tuple of int, optional
+        A simulated node's number and how many there are; None for a device, which holds all.
+    settings : Settings
+        ``partition``, ``max_utterances`` and ``seed`` are used.
+    """
+    indices = list(range(len(dataset)))
+    if partition is not None:
+        speakers = dataset["speaker"][:]
+        indices = utterances_of(settings.partition, speakers, *partition, settings.seed)
+    if 0 < settings.max_utterances < len(indices):
+        indices = sorted(random.Random(settings.seed).sample(indices, settings.max_utterances))
+    return indices
+
+
 class _Preparation:
     """Model and tokenizer as part of a cache key.
 
@@ -77,12 +101,7 @@ def _recordings(
 ) -> Recordings:
     limits = Limits() if partition is None else Limits.of(settings)
     dataset = corpus.load(data, path, limits).train
-    indices = list(range(len(dataset)))
-    if partition is not None:
-        speakers = dataset["speaker"][:]
-        indices = utterances_of(settings.partition, speakers, *partition, settings.seed)
-    if 0 < settings.max_utterances < len(indices):
-        indices = sorted(random.Random(settings.seed).sample(indices, settings.max_utterances))
+    indices = of_partition(dataset, partition, settings)
     utterances, skipped = prepare(
         dataset.select(indices),
         preparation.tokenizer,

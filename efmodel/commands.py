@@ -84,6 +84,9 @@ def data(
     for split, census in splits.items():
         for line in census.remarks():
             print(f"{split}: {line}")
+    if not any(census.seconds for census in splits.values()):
+        show(f"data: found no recording in {name} that can be used")
+        raise typer.Exit(1)
 
 
 @shown_errors()

@@ -29,6 +29,10 @@ class _ErrorRate(evaluate.Metric):  # type: ignore[misc]
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"keep_in_memory": True, **kwargs})
 
+    def _build_data_dir(self) -> str:
+        """Make no folder in the user's home: all is kept in memory."""
+        return ""
+
     def _info(self) -> evaluate.MetricInfo:
         features = {
             "predictions": datasets.Value("string"),

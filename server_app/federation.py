@@ -1,7 +1,9 @@
 """One federation from its first model to its last: the parts of a run, put together."""
 
+from collections.abc import Mapping
 from functools import partial
-from logging import INFO
+from logging import INFO, WARNING
+from typing import Any
 
 import torch
 from flwr.app import ArrayRecord, Context
@@ -17,7 +19,7 @@ from efmodel.model.loading import starting_model
 from efmodel.model.lora import merged
 from efmodel.protocol import describe_model
 from efmodel.settings import Settings
-from server_app import run_log
+from server_app import run_lock, run_log
 from server_app.checkpoint import Checkpoints, resumed
 from server_app.evaluation import CentralEvaluation, test_utterances
 from server_app.results.compute import multiply_adds
@@ -39,33 +41,44 @@ def federate(grid: Grid, context: Context) -> RunFolder:
     strategy = build(settings, owners, {name for name in owners if frozen.holds(name)})
     resume, output = settings.resume, settings.output
     folder = RunFolder.open(resume) if resume else RunFolder.create(output)
-    log(INFO, "run folder: %s", folder.path)
-    checkpoints = Checkpoints(folder.checkpoints)
-    start, after = ArrayRecord(model.state_dict()), 0
-    if settings.resume:
-        start, after = resumed(checkpoints, settings, strategy, start)
-        folder.forget_after(after)
-    folder.write_config(context.run_config)
-    folder.add_versions(versions())
-    strategy.summary()
-    request = describe_model(model.config, tokenizer)
-    strategy.check_nodes(grid, request)
-    rounds = Rounds(
-        grid=grid,
-        strategy=strategy,
-        settings=settings,
-        folder=folder,
-        checkpoints=checkpoints,
-        evaluate=CentralEvaluation(model, tokenizer, test_set, strategy, settings),
-        request=request,
-        num_exits=model.config.num_exits,
-        count_costs=partial(client_costs, strategy, model.config),
-    )
-    with run_log.written_to(folder.log):
-        arrays = rounds.run(start, after)
-    model.load_state_dict(arrays.to_torch_state_dict())
-    write_results(folder, settings, model, tokenizer)
+    with run_lock.held(folder.path):
+        log(INFO, "run folder: %s", folder.path)
+        checkpoints = Checkpoints(folder.checkpoints)
+        start, after = ArrayRecord(model.state_dict()), 0
+        if settings.resume:
+            start, after = resumed(checkpoints, settings, strategy, start)
+            folder.forget_after(after)
+        write_config(folder, context.run_config, after)
+        folder.add_versions(versions())
+        strategy.summary()
+        request = describe_model(model.config, tokenizer)
+        strategy.check_nodes(grid, request)
+        rounds = Rounds(
+            grid=grid,
+            strategy=strategy,
+            settings=settings,
+            folder=folder,
+            checkpoints=checkpoints,
+            evaluate=CentralEvaluation(model, tokenizer, test_set, strategy, settings),
+            request=request,
+            num_exits=model.config.num_exits,
+            count_costs=partial(client_costs, strategy, model.config),
+        )
+        with run_log.written_to(folder.log):
+            arrays = rounds.run(start, after)
+        model.load_state_dict(arrays.to_torch_state_dict())
+        write_results(folder, settings, model, tokenizer)
     return folder
+
+
+def write_config(folder: RunFolder, config: Mapping[str, Any], after: int) -> None:
+    """Write the run config; where it changes that of the rounds so far, say so and keep both."""
+    changes = folder.changes(config) if after else {}
+    if changes:
+        folder.keep_config(after)
+    for key, (before, now) in changes.items():
+        log(WARNING, "resume: %s: %r to round %d, %r from now on", key, before, after, now)
+    folder.write_config(config)
 
 
 def client_costs(strategy: RunStrategy, config: EarlyExitConfig) -> list[float]:

@@ -15,7 +15,7 @@ from efmodel.evaluation import ExitScore
 from efmodel.settings import Settings
 from server_app import prometheus
 from server_app.checkpoint import Checkpoint, Checkpoints
-from server_app.run_folder import RunFolder, line
+from server_app.run_folder import RunFolder, failures, line, read_metrics
 from server_app.strategy.base import RunStrategy
 from server_app.strategy.contract import checked_moments, sent_messages
 from server_app.strategy.exchange import Traffic, exchange
@@ -25,6 +25,12 @@ Evaluate = Callable[[ArrayRecord], list[ExitScore]]
 
 class RunFailedError(RuntimeError):
     """The run cannot continue."""
+
+
+def nothing_trained(records: list[dict[str, Any]]) -> RunFailedError:
+    """Return the error of a run whose last rounds, with these records, had no usable reply."""
+    rounds = f"{len(records)} rounds" if len(records) > 1 else "1 round"
+    return RunFailedError(f"no client could be used in {rounds} ({failures(records[-1])})")
 
 
 @dataclass
@@ -52,7 +58,7 @@ class Rounds:
         Raises
         ------
         RunFailedError
-            If no reply could be used in ``max-failed-rounds`` rounds in a row.
+            If no reply could be used in ``max-failed-rounds`` rounds in a row, or in any round.
         """
         failed = 0
         for server_round in range(after + 1, self.settings.rounds + 1):
@@ -64,8 +70,10 @@ class Rounds:
             self._checkpoint(server_round, arrays, record["wer"])
             log(INFO, "%s", line(record, self.settings.rounds))
             if failed == self.settings.max_failed_rounds:
-                reasons = "; ".join(f"{n}: {why}" for n, why in record["failures"].items())
-                raise RunFailedError(f"no client could be used in {failed} rounds ({reasons})")
+                raise nothing_trained(read_metrics(self.folder.metrics)[-failed:])
+        records = read_metrics(self.folder.metrics)  # of a resumed run, the earlier ones too
+        if records and not any(record["answered"] for record in records):
+            raise nothing_trained(records)
         return arrays
 
     def _checkpoint(self, server_round: int, arrays: ArrayRecord, wer: list[float]) -> None:

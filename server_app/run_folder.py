@@ -1,17 +1,27 @@
 """The folder of one run: config.json, metrics.jsonl, checkpoints/, model/, report.html."""
 
 import json
+import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from efmodel import atomic_file
+from efmodel.errors import UserError
 from efmodel.settings import from_version_0_1_0
 
 # Start of the last line that the server app logs.
 FINISHED, FAILED = "run finished: ", "run failed: "
+# Run config keys that may differ after every resumption: they change nothing about the clients.
+FREE_TO_CHANGE = ("rounds", "output", "resume")
+
+
+class RunFolderError(UserError):
+    """A run folder that is missing, taken, damaged, or cannot be made."""
 
 
 @dataclass(frozen=True)
@@ -24,24 +34,34 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def create(cls, output: str | Path = "") -> "RunFolder":
+    def create(cls, output: str | Path = "", parent: str | Path = "~/ef-asr-runs") -> "RunFolder":
         """Make the folder of a new run.
 
         Parameters
         ----------
         output : str or Path
-            The folder; empty for a new one under ``~/ef-asr-runs``, named by the time.
+            The folder; empty for a new one, named by the time.
+        parent : str or Path
+            Where a new one goes.
 
         Raises
         ------
-        FileExistsError
-            If it holds a run already: results are never overwritten.
+        RunFolderError
+            If it holds a run already, since results are never overwritten, or cannot be made.
         """
-        new = Path.home() / "ef-asr-runs" / time.strftime("%Y%m%d-%H%M%S")
-        folder = cls.at(output or new)
-        if folder.metrics.exists():
-            raise FileExistsError(f"output: {folder.path} holds a run already, wanted a new folder")
-        folder.path.mkdir(parents=True, exist_ok=True)
+        folder = cls.at(output or parent)
+        try:
+            if not output:
+                return cls(_new_folder(folder.path))
+            if folder.metrics.exists():
+                raise RunFolderError(
+                    f"output: {folder.path} holds a run already, wanted a new folder"
+                )
+            folder.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunFolderError(
+                f"output: {folder.path} cannot be made ({error.strerror}), wanted a folder of yours"
+            ) from None
         return folder
 
     @classmethod
@@ -50,12 +70,12 @@ class RunFolder:
 
         Raises
         ------
-        FileNotFoundError
+        RunFolderError
             If there is no run config in it.
         """
         folder = cls.at(path)
         if not folder.config.is_file():
-            raise FileNotFoundError(f"found no config.json in {folder.path}, wanted a run folder")
+            raise RunFolderError(f"found no config.json in {folder.path}, wanted a run folder")
         return folder
 
     @classmethod
@@ -125,7 +145,7 @@ class RunFolder:
 
         Raises
         ------
-        ValueError
+        RunFolderError
             If the file holds no JSON object.
         """
         return read_object(self.command) if self.command.is_file() else {}
@@ -144,10 +164,41 @@ class RunFolder:
 
         Raises
         ------
-        ValueError
+        RunFolderError
             If the file holds no JSON object.
         """
         return from_version_0_1_0(read_object(self.config))
+
+    def changes(self, config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Return what a run config changes in that of the run: ``{key: (before, now)}``.
+
+        Raises
+        ------
+        RunFolderError
+            If ``config.json`` holds no JSON object.
+        """
+        before = self.read_config() if self.config.is_file() else {}
+        return {
+            key: (before[key], config[key])
+            for key in sorted(before.keys() & config.keys() - set(FREE_TO_CHANGE))
+            if before[key] != config[key]
+        }
+
+    def keep_config(self, last_round: int) -> None:
+        """Copy ``config.json`` under the number of the last round that it was used for."""
+        kept = self.path / f"config-to-round-{last_round:05d}.json"
+        if self.config.is_file() and not kept.exists():  # a later one was used for no round
+            shutil.copy(self.config, kept)
+
+    def is_finished(self, rounds: int) -> bool:
+        """Return whether so many rounds are finished and the report, the last file, is written.
+
+        Raises
+        ------
+        RunFolderError
+            If ``metrics.jsonl`` has a line that cannot be read.
+        """
+        return self.report.is_file() and len(read_metrics(self.metrics)) >= rounds
 
     def write_round(self, record: Mapping[str, Any]) -> None:
         """Append the metrics of one round."""
@@ -162,29 +213,69 @@ class RunFolder:
         part.replace(self.metrics)
 
 
+def _new_folder(parent: Path) -> Path:
+    """Make a folder that no other run has, named by the time."""
+    parent.mkdir(parents=True, exist_ok=True)
+    now = time.strftime("%Y%m%d-%H%M%S")
+    for number in count(1):
+        folder = parent / (now if number == 1 else f"{now}-{number}")
+        with suppress(FileExistsError):  # of a run that was started in the same second
+            folder.mkdir()
+            return folder
+    raise AssertionError("unreachable: the numbers have no end")
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file.
 
     Raises
     ------
-    ValueError
+    RunFolderError
         Naming the file, if it holds no JSON object.
     """
+    return _object(path.read_bytes(), str(path))
+
+
+def _object(text: bytes, where: str) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"{path}: found no JSON ({error})") from None
+        raise RunFolderError(f"{where}: found no JSON ({error})") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: found {type(content).__name__}, wanted a JSON object")
+        raise RunFolderError(f"{where}: found {type(content).__name__}, wanted a JSON object")
     return content
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the rounds in a ``metrics.jsonl``, without a last line that is still being written."""
+    """Return the rounds in a ``metrics.jsonl``, without a last line that is still being written.
+
+    Raises
+    ------
+    RunFolderError
+        Naming the file and the line that is no round.
+    """
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines if line]
+    records = []
+    for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        if text:
+            record = _object(text, f"{path}, line {number}")
+            if type(record.get("round")) is not int:
+                found = f"found round {record.get('round')!r}"
+                raise RunFolderError(f"{path}, line {number}: {found}, wanted a number")
+            records.append(record)
+    return records
+
+
+def failures(record: Mapping[str, Any]) -> str:
+    """Return why clients of a round failed, each reason once: "partition 3 and 4 others: WHY"."""
+    clients: dict[str, list[str]] = {}
+    for name, reason in record["failures"].items():
+        clients.setdefault(reason, []).append(name)
+    return "; ".join(
+        names[0] + (f" and {len(names) - 1} others" if len(names) > 1 else "") + f": {reason}"
+        for reason, names in clients.items()
+    )
 
 
 def line(record: dict[str, Any], rounds: int) -> str:
@@ -205,5 +296,7 @@ def line(record: dict[str, Any], rounds: int) -> str:
     if record["wer"]:
         parts.append("WER % " + " ".join(f"{100 * wer:.1f}" for wer in record["wer"]))
         parts.append("CER % " + " ".join(f"{100 * cer:.1f}" for cer in record["cer"]))
+    if not record["answered"]:
+        parts.append(f"nothing trained ({failures(record)})")
     parts.append(f"{record['train-seconds'] + record['evaluate-seconds']:.1f} s")
     return " | ".join(parts)

@@ -76,7 +76,7 @@ def run_config(overrides: list[str], method: Mapping[str, Any] | None = None) ->
     ------
     SettingsError
         If an override is not valid.
-    FileNotFoundError
+    RunFolderError
         If the folder to resume holds no run.
     """
     changes = overridden(overrides)
@@ -86,3 +86,22 @@ def run_config(overrides: list[str], method: Mapping[str, Any] | None = None) ->
         config |= {key: value for key, value in folder.read_config().items() if key in config}
         changes["resume"] = str(folder.path)
     return config | changes
+
+
+def to_toml(config: Mapping[str, Any]) -> bytes:
+    """Return a run config as a TOML file, which carries any text; Flower's KEY=VALUE does not.
+
+    Raises
+    ------
+    SettingsError
+        If a text is none, such as a path whose bytes are not UTF-8.
+    """
+    lines = []
+    for key, value in config.items():
+        # TOML writes scalars as JSON does, but for one control character.
+        text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        try:
+            lines.append(f"{key} = {text}\n".encode())
+        except UnicodeEncodeError:
+            raise SettingsError(f"{key}: found {value!r}, wanted text in UTF-8") from None
+    return b"".join(lines)

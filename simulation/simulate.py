@@ -1,19 +1,17 @@
 """``ef-asr simulate``: a whole federation on this machine, with Ray, through ``flwr run``."""
 
-import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from efmodel.errors import show
+from efmodel.errors import show, shown_errors
 
 if TYPE_CHECKING:
     from efmodel.settings import Settings
@@ -51,44 +49,52 @@ def simulate(
 ) -> None:
     """Train across many simulated clients. The last line printed is the run folder."""
     from efmodel.settings import Settings, SettingsError
-    from simulation import methods
+    from server_app import run_lock
+    from simulation import interrupts, methods
     from simulation.run_config import run_config
     from simulation.superlink import LocalSuperLink, SimulationError
 
-    try:
+    folder, status = None, INTERRUPTED
+    with shown_errors(SimulationError, FileNotFoundError):
         method = methods.load(preset) if preset else methods.Method("", {})
         if len(method.parts) > 1:
             raise SettingsError(f"preset: {preset} is {len(method.parts)} runs, wanted in a sweep")
         config = run_config(overrides or [], method.config)
         config |= {"rounds": rounds} if rounds is not None else {}
         Settings.from_run_config(config)
-    except (SettingsError, FileNotFoundError) as error:
-        _refuse(error)
-    folder = None
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # kill stops all that Ctrl-C stops
-    try:
-        with LocalSuperLink(preload=not config["compile"]) as superlink:
-            # It takes seconds to start, and so does importing what reads the speech.
-            nodes = _read_speech(config, data, nodes, method.nodes)
-            folder = _new_folder(config, output)
-            folder.add_command(shlex.join(["ef-asr", *sys.argv[1:]]), preset, nodes)
-            print(f"run folder: {folder.path}", flush=True)
-            status = _run(config, folder, federation(nodes, client_gpus), superlink)
-    except KeyboardInterrupt:
-        status = INTERRUPTED
-    except SimulationError as error:
-        _refuse(error)
-    raise typer.Exit(_report(status, folder))
+        _end_if_finished(config)
+        interrupts.stop_on_signals()
+        try:
+            with LocalSuperLink(preload=not config["compile"]) as superlink:
+                # It takes seconds to start, and so does importing what reads the speech.
+                nodes = _clients(config, data, nodes, method.nodes)
+                folder = _folder(config, output)
+                with run_lock.held(folder.path):
+                    _tell_changes(config, folder)
+                    folder.add_command(shlex.join(["ef-asr", *sys.argv[1:]]), preset, nodes)
+                    print(f"run folder: {folder.path}", flush=True)
+                    status = _run(config, folder, federation(nodes, client_gpus), superlink)
+        except KeyboardInterrupt:
+            pass
+        raise typer.Exit(_report(status, folder))
 
 
-def _refuse(error: Exception) -> NoReturn:
-    """Print why the run cannot start and exit with code 2."""
-    show(str(error))
-    raise typer.Exit(2) from None
+def _end_if_finished(config: dict[str, Any]) -> None:
+    """End the command if the run to resume has had all its rounds."""
+    from server_app.run_folder import RunFolder
+
+    if not config["resume"]:
+        return
+    folder = RunFolder.open(config["resume"])
+    if folder.is_finished(config["rounds"]):
+        more = f"more than {config['rounds']} --rounds go on"
+        typer.secho(f"resume: found a finished run, nothing is left to do: {more}", err=True)
+        print(folder.path)
+        raise typer.Exit
 
 
-def _read_speech(config: dict[str, Any], data: str | None, asked: int | None, preset: int) -> int:
-    """Put the corpus into the run config, check it, and return the number of clients.
+def _clients(config: dict[str, Any], data: str | None, asked: int | None, of_preset: int) -> int:
+    """Put the corpus into the run config, check both, and return the number of clients.
 
     Parameters
     ----------
@@ -96,24 +102,24 @@ def _read_speech(config: dict[str, Any], data: str | None, asked: int | None, pr
         The run config; ``data`` and ``data-path`` are changed.
     data : str or None
         The corpus that the command line names; None for the run config's.
-    asked, preset : int or None, int
-        The numbers of clients of ``_nodes``.
+    asked, of_preset : int or None, int
+        The numbers of clients of ``clients.number_of_clients``.
     """
-    from efmodel.settings import Settings, SettingsError
+    from efmodel.settings import Settings
     from efmodel.speech import corpus, recordings
+    from simulation import clients
 
     if data is not None:
         config["data"], config["data-path"] = corpus.named(data, config["data-path"])
     if config["data-path"]:  # absolute: the run's processes work in a folder of their own
         config["data-path"] = str(Path(config["data-path"]).expanduser().resolve())
-    try:
-        settings = Settings.from_run_config(config)
-        _check_strategy(settings)
-        limits = recordings.Limits.of(settings)
-        speech = corpus.load(settings.data, settings.data_path, limits).train
-        return _nodes(asked, preset, settings, speech["speaker"][:])
-    except (SettingsError, recordings.DataError, FileNotFoundError) as error:
-        _refuse(error)
+    settings = Settings.from_run_config(config)
+    _check_strategy(settings)
+    speech = corpus.load(settings.data, settings.data_path, recordings.Limits.of(settings)).train
+    nodes = clients.number_of_clients(asked, of_preset, settings, speech["speaker"][:])
+    for warning in clients.check(settings, nodes, speech):
+        typer.secho(warning, fg="yellow", err=True)
+    return nodes
 
 
 def _check_strategy(settings: "Settings") -> None:
@@ -134,62 +140,28 @@ def _check_strategy(settings: "Settings") -> None:
         check(settings)
 
 
-def _new_folder(config: dict[str, Any], output: Path | None) -> "RunFolder":
+def _folder(config: dict[str, Any], output: Path | None) -> "RunFolder":
     """Create the run folder, or open the one to resume, and put it into the run config."""
     from server_app.run_folder import RunFolder
 
-    named = str(output or config["output"])
-    named = named or str(Path("runs") / time.strftime("%Y%m%d-%H%M%S"))
-    try:
-        resume = config["resume"]
-        folder = RunFolder.open(resume) if resume else RunFolder.create(named)
-    except (FileExistsError, FileNotFoundError) as error:
-        _refuse(error)
+    if config["resume"]:
+        folder = RunFolder.open(config["resume"])
+    else:
+        folder = RunFolder.create(output or config["output"], parent="runs")
     config["output"] = str(folder.path)
     return folder
 
 
-def _nodes(asked: int | None, preset: int, settings: "Settings", speakers: list[str]) -> int:
-    """Return the number of clients: the one asked for, the preset's, or one per training speaker.
+def _tell_changes(config: dict[str, Any], folder: "RunFolder") -> None:
+    """Say which keys of the run config differ from those of the run that is resumed."""
+    from server_app.run_folder import read_metrics
 
-    A resumed run keeps its number, because another one would give clients other speech.
-
-    Parameters
-    ----------
-    asked : int or None
-        The number on the command line.
-    preset : int
-        The method's number; 0 for none.
-    settings : Settings
-        The run config.
-    speakers : list of str
-        Each training utterance's speaker.
-
-    Raises
-    ------
-    SettingsError
-        If a resumed run had another number, or if there is too little speech for so many clients.
-    """
-    from efmodel.partition import utterances_of
-    from efmodel.settings import SettingsError
-    from server_app.run_folder import RunFolder
-
-    default = preset or len(set(speakers))
-    try:
-        about = RunFolder.open(settings.resume).about() if settings.resume else {}
-        before = about.get("nodes")
-        if before is not None:  # a run that `flwr run` started has no number in its folder
-            default = before or len(set(speakers))  # a sweep writes 0 for one per speaker
-            if asked not in (None, default):
-                wanted = f"wanted {default}, as in {settings.resume}"
-                raise SettingsError(f"nodes: found {asked}, {wanted}")
-        nodes = default if asked is None else asked
-        if nodes < 1:
-            raise SettingsError(f"nodes: found {nodes}, wanted a number from 1")
-        utterances_of(settings.partition, speakers, 0, nodes, settings.seed)
-    except ValueError as error:  # the message uses the name of Flower's option
-        raise SettingsError(str(error).replace("num-supernodes", "nodes")) from None
-    return nodes
+    if not config["resume"]:
+        return
+    after = len(read_metrics(folder.metrics))
+    for key, (before, now) in (folder.changes(config) if after else {}).items():
+        change = f"{before!r} to round {after}, {now!r} from now on"
+        typer.secho(f"resume: {key}: {change}", fg="yellow", err=True)
 
 
 def federation(nodes: int, client_gpus: float) -> str:
@@ -206,11 +178,13 @@ def _run(
     config: dict[str, Any], folder: "RunFolder", federation: str, superlink: "LocalSuperLink"
 ) -> str:
     """Run the app on a SuperLink, its output into simulate.log, and return the run's status."""
+    from simulation.run_config import to_toml
     from simulation.superlink import app_folder, run_id_in
 
-    overrides = " ".join(f"{key}={json.dumps(value)}" for key, value in config.items())
+    values = superlink.home / "run-config.toml"
+    values.write_bytes(to_toml(config))
     command = superlink.flwr("run", str(app_folder(superlink.home)), "--stream")
-    command += ["--run-config", overrides, "--federation-config", federation]
+    command += ["--run-config", str(values), "--federation-config", federation]
     log = _log(folder)
     with log.open("ab") as output:
         start = output.tell()  # behind the output of the run that is resumed
@@ -285,18 +259,22 @@ def _log(folder: "RunFolder") -> Path:
 
 def _report(status: str, folder: "RunFolder | None") -> int:
     """Print how the run ended and where its results are; return the exit code."""
+    from simulation.failure import cause, lost_rounds
+
     if status == INTERRUPTED:
         typer.secho("interrupted: the run was stopped", fg="yellow", err=True)
     if folder is None:  # interrupted before there was one
         return 130
     if status == COMPLETED:
+        if lost := lost_rounds(folder):
+            typer.secho(lost, fg="yellow", err=True)
         print(f"model: {folder.model}")
         if folder.plot.exists():  # there is none without a test half
             print(f"plot: {folder.plot}")
     elif status != INTERRUPTED:
         log = _log(folder)
-        tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-25:]
-        typer.secho("\n".join(tail), err=True)
-        typer.secho(f"the run failed: {status}; its whole log: {log}", fg="red", err=True)
+        printed = log.read_text(encoding="utf-8", errors="replace")
+        typer.secho("\n".join(printed.splitlines()[-25:]), err=True)
+        show(f"the run failed: {cause(printed) or status}; its whole log: {log}")
     print(folder.path)
     return {COMPLETED: 0, INTERRUPTED: 130}.get(status, 1)

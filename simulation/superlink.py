@@ -1,7 +1,6 @@
 """A local SuperLink for one run: started offline, and stopped with every process it started."""
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -19,28 +18,13 @@ from types import TracebackType
 import psutil
 
 import efmodel
+from simulation import interrupts
+from simulation.environment import environment, ray_folder
 
 START_SECONDS = 60  # a SuperLink must answer within this time; on a loaded machine it takes long
 STOP_SECONDS = 10  # processes may take this long to stop before they are killed
 KILL_SECONDS = 5  # a killed process may take this long to give its memory back
 HEALTH = "/health"  # the path at which a SuperLink says that it is ready
-
-# Keep a run off the network: no telemetry, no update check, no installation of torch for each run.
-OFFLINE = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-}
-
-# Start faster.
-PRELOAD = "RAY_preload_python_modules"
-FAST_START = {
-    # Ray starts no idle workers beside the actors: they took 2 s of CPU time in all.
-    "RAY_prestart_worker_first_driver": "0",
-    # The actors import torch while the server app does, not when the first message comes.
-    PRELOAD: "simulation.preload",
-}
 
 
 class SimulationError(RuntimeError):
@@ -51,7 +35,7 @@ class LocalSuperLink:
     """A SuperLink in simulation mode on a free port, with a temporary FLWR_HOME.
 
     A context manager. Entering starts the SuperLink and does not wait for it: there is other work
-    to do meanwhile. Leaving stops it and every process it started.
+    to do meanwhile. Leaving stops it and every process it started, and removes its files.
 
     Parameters
     ----------
@@ -60,21 +44,33 @@ class LocalSuperLink:
         their layers, since ``simulation.preload`` leaves the compiler out.
     """
 
+    home: Path
+
     def __init__(self, preload: bool = True) -> None:
-        self.home = Path(tempfile.mkdtemp(prefix="ef-asr-"))
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        programs = str(Path(sys.executable).parent)  # Flower starts its programs by name
-        path = os.pathsep.join([programs, os.environ.get("PATH", "")])
-        self.environment = {**FAST_START, **os.environ, **OFFLINE}
-        if not preload:
-            self.environment.pop(PRELOAD, None)
-        self.environment |= {"FLWR_HOME": str(self.home), "PATH": path}
+        self.preload = preload
+        self.folders: list[Path] = []  # temporary ones
         self.process: subprocess.Popen[bytes] | None = None
         self.answers = False
 
     def __enter__(self) -> "LocalSuperLink":
+        try:
+            self._start()
+        except BaseException as error:  # Ctrl-C too: Python calls no __exit__ when this raises
+            self.stop()
+            if isinstance(error, OSError):
+                raise SimulationError(f"the SuperLink could not be started: {error}") from error
+            raise
+        return self
+
+    def _start(self) -> None:
+        self.home = Path(tempfile.mkdtemp(prefix="ef-asr-"))
+        self.folders.append(self.home)
+        ray = ray_folder(self.home)
+        self.folders.append(ray)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.environment = environment(self.home, ray, self.preload)
         (self.home / "config.toml").write_text(
             '[superlink]\ndefault = "simulate"\n\n[superlink.simulate]\n'
             f'address = "127.0.0.1:{self.port}"\ninsecure = true\n',
@@ -83,15 +79,10 @@ class LocalSuperLink:
         command = ["flower-superlink", "--insecure", "--simulation", "--isolation", "subprocess"]
         command += ["--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--disable-runtime-dependency-installation"]
-        try:
-            with (self.home / "superlink.log").open("wb") as log:
-                self.process = subprocess.Popen(
-                    command, env=self.environment, stdout=log, stderr=log, start_new_session=True
-                )
-        except BaseException:  # Ctrl-C too: Python calls no __exit__ when __enter__ raises
-            self.stop()
-            raise
-        return self
+        with (self.home / "superlink.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                command, env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
 
     def wait_until_it_answers(self) -> None:
         """Wait until the SuperLink accepts a run.
@@ -162,10 +153,24 @@ class LocalSuperLink:
         patience : float
             Seconds in which the processes may stop by themselves.
         """
-        if self.process is not None:
-            stop_family(self.process, patience)
-            self.process = None
-        shutil.rmtree(self.home, ignore_errors=True)
+        with interrupts.shut_out():
+            if self.process is not None:
+                stop_family(self.process, patience)
+                self.process = None
+            if self.folders:
+                kill(self._orphans())
+            for folder in self.folders:
+                shutil.rmtree(folder, ignore_errors=True)
+            self.folders = []
+
+    def _orphans(self) -> list[psutil.Process]:
+        """Return the run's processes that are left, such as those of a Ray whose parent crashed."""
+        orphans = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get("FLWR_HOME") == str(self.home):
+                    orphans.append(process)
+        return orphans
 
 
 def stop_family(process: subprocess.Popen[bytes], patience: float = STOP_SECONDS) -> None:
@@ -182,11 +187,17 @@ def stop_family(process: subprocess.Popen[bytes], patience: float = STOP_SECONDS
         with suppress(psutil.NoSuchProcess):
             member.send_signal(signal.SIGTERM if patience else signal.SIGKILL)
     _, alive = psutil.wait_procs(family, patience)
-    for member in alive:
-        with suppress(psutil.NoSuchProcess):
-            member.kill()
+    kill(alive)
     process.wait()
     psutil.wait_procs(alive, KILL_SECONDS)
+
+
+def kill(processes: list[psutil.Process]) -> None:
+    """Kill processes and wait until they have ended: they write no more files."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, STOP_SECONDS)
 
 
 def run_id_in(output: str) -> str | None:

@@ -86,8 +86,7 @@ class PlannedRun:
 
     def is_done(self) -> bool:
         """Return whether all its rounds are finished and its report is written."""
-        folder = RunFolder.at(self.folder)
-        return folder.report.is_file() and self.rounds_done() == self.config["rounds"]
+        return RunFolder.at(self.folder).is_finished(self.config["rounds"])
 
     def prepare(self) -> None:
         """Make its folder, and write its method, part and number of nodes there.

@@ -1,7 +1,6 @@
 """``ef-asr sweep``: run an experiment, several runs at a time, and compare them."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from rich.progress import (
 )
 
 from efmodel.errors import UserError, show, shown_errors
+from simulation import interrupts
 from simulation.simulate import Override
 
 if TYPE_CHECKING:
@@ -59,8 +59,9 @@ def sweep(
         runs = plan(file, folder, config)
         for run in runs:
             run.prepare()
-    cores = sorted(os.sched_getaffinity(0))
-    failed = Queue(runs, _shares(cores, jobs or len(cores))).work()
+        cores = sorted(os.sched_getaffinity(0))
+        queue = Queue(runs, _shares(cores, jobs or len(cores)))
+    failed = queue.work()
     done = [run.folder for run in runs if run.is_done()]
     if done:
         with shown_errors(status=1):
@@ -113,9 +114,7 @@ class Queue:
         """Run all that wait, and return those that failed. Ctrl-C stops the runs under way."""
         print(f"runs: {self.total}; done: {self.skipped}; at a time: {len(self.free)}", flush=True)
         self.progress.disable = not self.progress.console.is_terminal
-        signal.signal(
-            signal.SIGTERM, signal.default_int_handler
-        )  # SIGTERM stops all runs, like Ctrl-C
+        interrupts.stop_on_signals()  # they stop all runs
         try:
             with self.progress:
                 while self.waiting or self.running:

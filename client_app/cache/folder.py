@@ -1,9 +1,28 @@
 """The folder in which this user's nodes keep files between rounds."""
 
 import os
+import tempfile
 from pathlib import Path
 
 
 def cache_folder() -> Path:
     """Return ``$XDG_CACHE_HOME/ef-asr`` or ``~/.cache/ef-asr``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ef-asr"
+
+
+def writable_folder() -> Path:
+    """Return the cache folder, made if need be, once a file could be written to it.
+
+    Raises
+    ------
+    OSError
+        If none can be; ``filename`` is the folder.
+    """
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            os.write(file.fileno(), bytes(4096))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from None
+    return folder

@@ -16,7 +16,7 @@ from efmodel.settings import Settings, SettingsError
 from server_app.checkpoint import Checkpoint, Checkpoints, resumed
 from server_app.results.participation import participations
 from server_app.rounds import Rounds
-from server_app.run_folder import RunFolder, read_metrics
+from server_app.run_folder import RunFolder, RunFolderError, read_metrics
 from server_app.strategy.node import Node
 from server_app.strategy.registry import STRATEGIES, build
 from simulation.in_process_grid import LocalGrid
@@ -184,7 +184,7 @@ def test_what_cannot_be_resumed_is_said(tmp_path):
     federate(tmp_path / "run", "partial-fedavg", rounds=2)
     with pytest.raises(SettingsError, match="found a checkpoint of partial-fedavg, wanted partial"):
         federate(tmp_path / "run", "partial-fedadam", rounds=3, resume=True)
-    with pytest.raises(FileNotFoundError, match="found no config.json"):
+    with pytest.raises(RunFolderError, match="found no config.json"):
         federate(tmp_path / "nowhere", "partial-fedavg", rounds=3, resume=True)
     checkpoints = Checkpoints(tmp_path / "run" / "checkpoints", keep=2)
     settings = Settings(resume=str(tmp_path / "run"))

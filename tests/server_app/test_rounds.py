@@ -11,7 +11,7 @@ from efmodel.settings import Settings
 from server_app.checkpoint import Checkpoints
 from server_app.results.plots import plot_error_rates
 from server_app.rounds import Rounds, RunFailedError
-from server_app.run_folder import RunFolder, line, read_metrics
+from server_app.run_folder import RunFolder, RunFolderError, line, read_metrics
 from server_app.strategy import PartialFedAvg
 from server_app.strategy.exchange import Traffic, exchange
 from simulation.in_process_grid import LocalGrid
@@ -106,7 +106,7 @@ def test_exchange_streams_and_closes_at_the_timeout():
 def test_a_run_folder_is_never_written_over(tmp_path):
     folder = RunFolder.create(tmp_path / "run")
     folder.write_round({"round": 1})
-    with pytest.raises(FileExistsError, match="holds a run already"):
+    with pytest.raises(RunFolderError, match="holds a run already"):
         RunFolder.create(tmp_path / "run")
 
 

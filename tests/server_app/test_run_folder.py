@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from server_app.run_folder import RunFolder, read_metrics
+from server_app.run_folder import RunFolder, RunFolderError, read_metrics
 
 
 def test_a_new_run_gets_a_folder_and_never_overwrites_another(tmp_path):
@@ -12,7 +12,7 @@ def test_a_new_run_gets_a_folder_and_never_overwrites_another(tmp_path):
     assert folder.path.is_dir()
     RunFolder.create(folder.path)  # nothing was run there
     folder.write_round({"round": 1})
-    with pytest.raises(FileExistsError, match=f"output: {folder.path} holds a run already"):
+    with pytest.raises(RunFolderError, match=f"output: {folder.path} holds a run already"):
         RunFolder.create(folder.path)
 
 
@@ -22,7 +22,7 @@ def test_without_a_name_a_new_run_goes_below_the_home_folder(tmp_path, monkeypat
 
 
 def test_only_a_run_is_opened(tmp_path):
-    with pytest.raises(FileNotFoundError, match="found no config.json in .*, wanted a run"):
+    with pytest.raises(RunFolderError, match="found no config.json in .*, wanted a run"):
         RunFolder.open(tmp_path)
     RunFolder.at(tmp_path).write_config({"lr": 1.0})
     assert RunFolder.open(str(tmp_path)).read_config() == {"lr": 1.0}

@@ -13,6 +13,8 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
+from simulation.interrupts import SIGNALS
+
 EF_ASR = str(Path(sys.executable).parent / "ef-asr")
 MARK = "EF_ASR_TEST"  # an environment variable: Flower and Ray pass it on to all they start
 
@@ -21,11 +23,12 @@ def invoke(command: Callable[..., None], *arguments: object) -> Result:
     """Call one command's function in this process, with arguments as on the command line."""
     app = typer.Typer()
     app.command()(command)
-    before = signal.getsignal(signal.SIGTERM)  # simulate and sweep set their own handler
+    before = {each: signal.getsignal(each) for each in SIGNALS}  # simulate and sweep set their own
     try:
         return CliRunner().invoke(app, list(map(str, arguments)))
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from efmodel.settings import SettingsError
+from server_app.run_folder import RunFolderError
 from simulation.run_config import defaults, run_config
 
 
@@ -45,5 +46,5 @@ def test_a_resumed_run_of_version_0_1_0_keeps_its_old_keys(tmp_path):
 
 
 def test_a_folder_without_a_run_is_not_resumed(tmp_path):
-    with pytest.raises(FileNotFoundError, match="found no config.json"):
+    with pytest.raises(RunFolderError, match="found no config.json"):
         run_config([f"resume={tmp_path}"])
