@@ -160,7 +160,7 @@ def resample(samples: Tensor, rate: int) -> Tensor:
     times = math.ceil(len(samples) / old)
     spectrum = torch.fft.rfft(samples, times * old)
     # Frequencies above half the new rate are cut off, or there are none.
-    whole = torch.fft.irfft(spectrum, times * new) * (new / old)
+    whole: Tensor = torch.fft.irfft(spectrum, times * new) * (new / old)
     return whole[: math.ceil(len(samples) * new / old)]
 
 
