@@ -1,5 +1,6 @@
 """The ``ef-asr`` command: its commands are the entry points of the group ``ef_asr.commands``."""
 
+import io
 import sys
 from importlib.metadata import entry_points
 
@@ -30,4 +31,7 @@ def build(name: str = "") -> typer.Typer:
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file name may have bytes that are no text
+            stream.reconfigure(errors="backslashreplace")
     build(*sys.argv[1:2])()

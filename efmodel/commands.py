@@ -66,7 +66,8 @@ def data(
 ) -> None:
     """Count a corpus: speakers, hours, vocabulary, and what training would skip and why.
 
-    Lengths are read from headers: a file whose audio is damaged counts as readable.
+    Lengths are read from headers, where these count samples: audio that is damaged counts as
+    readable. MP3 files, whose headers may guess, are decoded.
     """
     from rich.console import Console
     from rich.table import Table

@@ -16,7 +16,9 @@ from efmodel.speech.text import decode_greedily
 def transcribe_files(
     files: Iterable[Path], folder: Path, exit: int | None = None
 ) -> Iterator[tuple[Path, str | audio.AudioError]]:
-    """Yield each file with its words, or with the error if it cannot be read.
+    """Yield each file with its words, or with the error if it cannot be transcribed.
+
+    Whatever goes wrong with one file, the others are transcribed.
 
     Parameters
     ----------
@@ -39,6 +41,9 @@ def transcribe_files(
             yield file, transcribe(model, tokenizer, file)
         except audio.AudioError as error:
             yield file, error
+        except Exception as error:
+            reason = str(error) or type(error).__name__
+            yield file, audio.AudioError(f"{file}: could not be transcribed ({reason})")
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from efmodel.errors import did_you_mean
+from efmodel.errors import MAX_NAMED, did_you_mean
 from efmodel.speech import hub
 from efmodel.speech.recordings import Corpus, DataError, Limits, audiofolder, speakers
 
@@ -31,6 +31,8 @@ def load(data: str, data_path: str, limits: Limits = NO_LIMITS) -> Corpus:
     if corpus.left_out:
         from flwr.common import log  # takes a second to import
 
+        for fault in corpus.faults[:MAX_NAMED]:
+            log(WARNING, "%s", fault)
         counts = ", ".join(f"{reason} x{n}" for reason, n in sorted(corpus.left_out.items()))
         log(WARNING, "%s: rows left out: %s", data_path or data, counts)
     if limits.max_speakers:

@@ -1,12 +1,17 @@
 """``ef-asr transcribe`` and ``ef-asr evaluate`` on a saved model."""
 
+import io
+import os
+import sys
+from pathlib import Path
+
 import pytest
 import soundfile
 import torch
 from typer.testing import CliRunner
 
 from efmodel import EarlyExitForCTC
-from efmodel.cli import build
+from efmodel.cli import build, main
 from efmodel.speech import vocabulary
 from tests.conftest import small_config, tone, write_folder
 
@@ -54,6 +59,57 @@ def test_transcribe_takes_a_run_folder_and_names_each_of_many_files(folder, tmp_
     assert done.exit_code == 1  # one could not be read, and is named; the others are not lost
     assert done.stdout == f"{tmp_path}/x.wav: c\n{tmp_path}/y.wav: c\n"
     assert f"{tmp_path}/bad.wav: found no readable audio" in done.stderr
+
+
+def test_whatever_is_wrong_with_one_file_the_others_are_transcribed(folder, tmp_path, monkeypatch):
+    forward = EarlyExitForCTC.forward
+
+    def out_of_memory(model, input_values, *arguments, **options):
+        if input_values.shape[1] > 16_000:
+            raise MemoryError
+        return forward(model, input_values, *arguments, **options)
+
+    monkeypatch.setattr(EarlyExitForCTC, "forward", out_of_memory)
+    for name, seconds in (("x.wav", 0.5), ("long.wav", 2.0), ("odd.wav", 0.5), ("piped.flac", 0.5)):
+        soundfile.write(tmp_path / name, tone(seconds), 16_000)
+    soundfile.write(tmp_path / "odd.wav", tone(0.5, 47_999), 47_999)
+    flac = bytearray((tmp_path / "piped.flac").read_bytes())
+    flac[21:26] = [flac[21] & 0xF0, 0, 0, 0, 0]  # as written to a pipe: the length is unknown
+    (tmp_path / "piped.flac").write_bytes(flac)
+    names = ["gone.wav", "long.wav", "odd.wav", "piped.flac", "x.wav"]
+    done = ef_asr("transcribe", tmp_path, *[tmp_path / n for n in names], "--model", folder)
+    assert done.exit_code == 1
+    assert done.stdout == "".join(f"{tmp_path}/{n}: c\n" for n in names[2:])
+    assert done.stderr.splitlines() == [
+        f"{tmp_path}: found no readable audio ([Errno 21] Is a directory: '{tmp_path}')",
+        f"{tmp_path}/gone.wav: found no file, wanted audio",
+        f"{tmp_path}/long.wav: could not be transcribed (MemoryError)",
+    ]
+
+
+def test_names_that_the_terminal_cannot_print_are_written_with_escapes(
+    folder, tmp_path, monkeypatch
+):
+    names = ["caf\u00e9.wav", os.fsdecode(b"caf\xe9.wav")]  # the second one is no UTF-8
+    for name in names:
+        soundfile.write(os.fsencode(tmp_path / name), tone(0.5), 16_000, format="WAV")
+    files = [str(tmp_path / name) for name in [*names, "no\u00e9.wav"]]
+    monkeypatch.setattr(sys, "argv", ["ef-asr", "transcribe", *files, "--model", str(folder)])
+    streams = {name: io.TextIOWrapper(io.BytesIO(), "ascii") for name in ("stdout", "stderr")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    printed = {}
+    for name, stream in streams.items():
+        stream.flush()
+        printed[name] = stream.buffer.getvalue().decode().splitlines()
+    assert [Path(line).name for line in printed["stdout"]] == [
+        r"caf\xe9.wav: c",
+        r"caf\udce9.wav: c",
+    ]
+    assert "found no file" in printed["stderr"][-1]  # click writes to stderr in UTF-8
 
 
 def test_an_exit_that_is_not_there_and_a_folder_that_is_no_model(folder, tmp_path):

@@ -1,6 +1,7 @@
 """Where recordings come from, and what is said when they are not in order."""
 
 import json
+import logging
 
 import pytest
 
@@ -62,6 +63,77 @@ def test_csv(tmp_path):
 def test_bad_metadata_names_file_and_line(tmp_path, line, complaint):
     (tmp_path / "metadata.jsonl").write_text(line + "\n")
     with pytest.raises(recordings.DataError, match=complaint):
+        recordings.audiofolder(tmp_path)
+
+
+def test_one_bad_row_is_left_out_counted_and_named(tmp_path, caplog):
+    rows = [
+        {"file_name": "a.wav", "text": "one", "speaker": "x"},
+        {"file_name": "b.wav", "text": None, "speaker": "x"},
+        {"file_name": "c.wav", "text": "three", "speaker": None},
+        {"file_name": "d.wav", "text": "four"},
+    ]
+    lines = [json.dumps(row) for row in rows] + ["{oops", "7"]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(lines))
+    with caplog.at_level("WARNING", logger="flwr"):
+        logging.getLogger("flwr").addHandler(caplog.handler)
+        read = corpus.load("audiofolder", str(tmp_path))
+        logging.getLogger("flwr").removeHandler(caplog.handler)
+    # A recording without words stays: preparing it names and counts it with the others.
+    assert read.train["text"][:] == ["one", None]
+    assert read.left_out == {"train: unusable row": 4}
+    file = tmp_path / "metadata.jsonl"
+    assert read.faults == [
+        f"{file}, line 3: found no speaker, wanted file_name, text, speaker",
+        f"{file}, line 4: found columns file_name, text, wanted file_name, text, speaker; "
+        "speaker is missing",
+        f"{file}, line 5: found no JSON (Expecting property name enclosed in double quotes: "
+        "line 1 column 2 (char 1)), wanted an object",
+        f"{file}, line 6: found 7, wanted an object",
+    ]
+    logged = [record.getMessage() for record in caplog.records]
+    assert set(read.faults) <= set(logged)
+    assert f"{tmp_path}: rows left out: train: unusable row x4" in logged
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("metadata.csv", "file_name,text,speaker\na.wav,été,x\n"),
+        ("metadata.csv", "file_name,text,speaker\r\na.wav,été,x\r\n"),
+        ("metadata.jsonl", '{"file_name": "a.wav", "text": "été", "speaker": "x"}\n'),
+    ],
+)
+def test_a_byte_order_mark_is_no_text_and_another_encoding_is_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content.encode("utf-8-sig"))
+    assert recordings.audiofolder(tmp_path).train[:]["text"] == ["été"]
+    (tmp_path / name).write_bytes(content.encode("cp1252"))
+    line = 2 if name.endswith("csv") else 1
+    with pytest.raises(recordings.DataError) as error:
+        recordings.audiofolder(tmp_path)
+    assert f"{tmp_path / name}, line {line}: found the byte 0xe9, wanted UTF-8" in str(error.value)
+
+
+@pytest.mark.parametrize("rest", ["b.wav,two,x\n", 'b.wav,"two, too",x\n', "b.wav,two,x\n" * 9])
+def test_an_unclosed_quote_names_the_line_where_it_opens(tmp_path, rest):
+    rows = 'file_name,text,speaker\na.wav,"so, ""well""\nsaid",x\nb.wav,"one,x\n' + rest
+    (tmp_path / "metadata.csv").write_text(rows)
+    with pytest.raises(recordings.DataError, match=r"metadata\.csv, line 4: found a quote that"):
+        recordings.audiofolder(tmp_path)
+
+
+def test_csv_rows_with_too_few_or_too_many_fields_are_left_out(tmp_path):
+    rows = "file_name,text,speaker\na.wav,one,x\nb.wav,one, two,x\nc.wav,one\n,one,x\nd.wav,,x\n"
+    (tmp_path / "metadata.csv").write_text(rows)
+    read = recordings.audiofolder(tmp_path)
+    assert read.train["text"][:] == ["one", ""]
+    assert [fault.split("line ")[1] for fault in read.faults] == [
+        "3: found 4 fields, wanted quotes around commas in a text",
+        "4: found no speaker, wanted file_name, text, speaker",
+        "5: found no file_name, wanted file_name, text, speaker",
+    ]
+    (tmp_path / "metadata.csv").write_text("file_name;text;speaker\na.wav;one;x\n")
+    with pytest.raises(recordings.DataError, match="line 1: found columns file_name;text;speaker"):
         recordings.audiofolder(tmp_path)
 
 
