@@ -14,7 +14,8 @@ import httpx
 import psutil
 
 from server_app.keys import make_keys
-from simulation.superlink import OFFLINE, app_folder, run_id_in, stop_family
+from simulation.environment import OFFLINE
+from simulation.superlink import app_folder, run_id_in, stop_family
 
 PROGRAMS = Path(sys.executable).parent
 DOCKER = Path(__file__).parents[2] / "docker"  # its scripts start the programs, as on devices
