@@ -120,7 +120,7 @@ def check_text(
 def skip_unreadable(row: Row, error: audio.AudioError, skipped: Skipped) -> None:
     """Add a recording that cannot be decoded to ``skipped``."""
     kind = "no file" if isinstance(error, audio.NoFileError) else "no audio"
-    skipped.add(row.name, kind, str(error))
+    skipped.add(row.name, kind, str(error).removeprefix(f"{row.name}: "))
 
 
 def check_length(

@@ -35,7 +35,7 @@ def test_each_bad_recording_is_named_and_the_good_one_kept(tmp_path, tokenizer):
     reasons = dict(skipped.recordings)
     assert "wanted words" in reasons["silent.wav"]
     assert "found 0.20 s of audio = 6 frames, wanted 13" in reasons["short.wav"]
-    assert "broken.wav: found no readable audio" in reasons["broken.wav"]
+    assert reasons["broken.wav"].startswith("found no readable audio")
     assert skipped.characters == {"?": 2, "!": 1}
 
 
@@ -139,7 +139,7 @@ def test_missing_files_and_texts_are_skipped_one_by_one(tmp_path, tokenizer):
     kept, skipped = prepare(rows, tokenizer, small_config(), to_train=True)
     assert [u.name for u in kept] == ["a.wav"]
     assert skipped.kinds == {"no file": 1, "no words": 1, "no audio": 1}
-    assert dict(skipped.recordings)["gone.wav"] == "gone.wav: found no file, wanted audio"
+    assert dict(skipped.recordings)["gone.wav"] == "found no file, wanted audio"
     assert dict(skipped.recordings)["a.wav"] == "found text None, wanted words"
 
 
