@@ -8,21 +8,22 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from client_app.cache.folder import writable_folder
-from efmodel.config import PRESETS, preset
 from efmodel.light_imports import skip_compiler_and_sharding
 from efmodel.partition import capacity_of, utterances_of
 from efmodel.settings import Settings, SettingsError
 from server_app.run_folder import RunFolder
-from server_app.strategy import registry
-from server_app.strategy.base import RunStrategy
-from server_app.strategy.node import Node
-from server_app.strategy.selection import selector
 
-if TYPE_CHECKING:  # transformers and torch, which a run of a preset on the sample need not wait for
+if TYPE_CHECKING:  # they bring in torch, see PLAIN
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
     from efmodel.config import EarlyExitConfig
+
+# Where these keys have their defaults, nothing about model, strategy and speech needs a check: such
+# a run need not wait for torch to be imported, which takes longer than its SuperLink to start.
+PLAIN = (
+    "model", "exit_layers", "data", "data_path", "max_seconds", "capacities", "strategy", "select"
+)  # fmt: skip
 
 
 def number_of_clients(
@@ -86,8 +87,10 @@ def check(settings: Settings, nodes: int, speech: "Dataset") -> list[str]:
     """
     if settings.freeze or settings.train != "all":
         check_cache()
-    if settings.model in PRESETS and settings.data == "sample":  # both are whole
-        check_cohort(settings, nodes, preset(settings.model).num_exits)
+    if nodes < settings.min_nodes:
+        raise too_few(settings, nodes, "clients")
+    default = Settings()
+    if all(getattr(settings, key) == getattr(default, key) for key in PLAIN):
         return []
     skip_compiler_and_sharding()
     from efmodel.model.loading import describe
@@ -96,6 +99,13 @@ def check(settings: Settings, nodes: int, speech: "Dataset") -> list[str]:
     config, tokenizer = describe(settings.model, exit_layers)
     check_cohort(settings, nodes, config.num_exits)
     return check_speech(settings, nodes, speech, config, tokenizer)
+
+
+def too_few(settings: Settings, ready: int, which: str) -> SettingsError:
+    """Return the error of a run that would wait for clients that there are not."""
+    return SettingsError(
+        f"min-nodes: found {settings.min_nodes}, wanted at most {ready}, the number of {which}"
+    )
 
 
 def check_cohort(settings: Settings, nodes: int, exits: int) -> None:
@@ -113,6 +123,11 @@ def check_cohort(settings: Settings, nodes: int, exits: int) -> None:
     SettingsError
         Naming the key that keeps the run from beginning.
     """
+    from server_app.strategy import registry
+    from server_app.strategy.base import RunStrategy
+    from server_app.strategy.node import Node
+    from server_app.strategy.selection import selector
+
     whole_models = not issubclass(registry.find(settings.strategy), RunStrategy)
     try:
         capacities = [
@@ -124,10 +139,7 @@ def check_cohort(settings: Settings, nodes: int, exits: int) -> None:
     clients = [Node(place, f"partition {place}", c) for place, c in enumerate(capacities)]
     ready = sum(map(selected, clients))
     if ready < settings.min_nodes:
-        which = f"clients with {settings.select}" if ready < nodes else "clients"
-        raise SettingsError(
-            f"min-nodes: found {settings.min_nodes}, wanted at most {ready}, the number of {which}"
-        )
+        raise too_few(settings, ready, f"clients with {settings.select}")
     if whole_models and nodes < settings.min_train_nodes:
         raise SettingsError(
             f"min-train-nodes: found {settings.min_train_nodes}, wanted at most {nodes}, the "

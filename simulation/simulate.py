@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -186,7 +187,10 @@ def _run(
     run_id = run_id_in(printed())
     if status == INTERRUPTED and run_id:
         superlink.cancel(run_id)
-    return status or (superlink.status(run_id) if run_id else "not started")
+    status = status or (superlink.status(run_id) if run_id else "not started")
+    if status not in (COMPLETED, INTERRUPTED):
+        shutil.copy(superlink.log, folder.path)
+    return status
 
 
 def _watch(
