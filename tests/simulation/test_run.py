@@ -73,19 +73,21 @@ def test_a_run_prints_its_rounds_and_leaves_nothing_behind(finished, folder):
     assert lines[0] == f"run folder: {folder}" and folder.parent.name == "runs"
     assert sum(line.startswith("round ") for line in lines) == 2
     assert not processes(folder.parents[1])
-    assert [path.name for path in (folder.parents[1] / ("x" * 85)).iterdir()] == ["ray"]
+    assert not list(folder.parents[1].glob("x*/ef-asr-*"))  # its temporary folder
 
 
-def test_what_has_an_end_is_not_resumed_and_what_is_under_way_is_not_joined(folder):
+def test_what_has_an_end_is_not_resumed_and_what_is_under_way_is_not_joined(
+    folder, plugin, monkeypatch
+):
+    monkeypatch.syspath_prepend(plugin)
     again = ["--set", f"resume={folder}"]
     done = invoke(simulate, *again)
     assert done.exit_code == 0 and done.stdout == f"{folder}\n"
     assert done.stderr.startswith("resume: found 2 of 2 rounds done, nothing is left to do")
     with run_lock.held(folder):
         done = invoke(simulate, "--rounds", 3, *again)
-    assert done.exit_code == 2 and f"{folder}: found a run under way (process {os.getpid()} on" in (
-        done.stderr
-    )
+    under_way = f"{folder}: found a run under way (process {os.getpid()} on"
+    assert done.exit_code == 2 and done.stderr.startswith(under_way)
 
 
 def test_a_run_leaves_metrics_a_plot_and_a_model_that_can_be_cut(folder):
@@ -147,9 +149,8 @@ def test_flwr_run_works_and_so_does_a_strategy_of_flowers_own(speech, tmp_path):
 
 
 def test_a_run_that_trained_nothing_ends_with_1_and_says_why(speech, tmp_path):
-    done = ef_asr(
-        "simulate", "--data", str(speech), "--rounds", "1", "--set", "lr=1e30", *FAST, cwd=tmp_path
-    )
+    diverging = ["--set", "lr=1e30", "--set", "local-epochs=3"]
+    done = ef_asr("simulate", "--data", str(speech), "--rounds", "1", *diverging, cwd=tmp_path)
     assert done.returncode == 1
     first = done.stderr.splitlines()[0]
     assert first.startswith("the run failed: no client could be used in 1 round (partition ")
