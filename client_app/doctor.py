@@ -25,6 +25,7 @@ TIMEOUT = 10.0  # seconds for the server to answer
 AHEAD, BEHIND = SYSTEM_TIME_TOLERANCE, TIMESTAMP_TOLERANCE + SYSTEM_TIME_TOLERANCE
 NEEDED_MB = 1000  # memory of a client: preset tiny, exit 1, recordings of 30 s
 NEEDED_DISK_MB = 1000  # for messages and logs, in addition to the cache
+OF_A_PROXY = (407, 502, 503, 504)  # HTTP statuses: it wants a password, or cannot reach the server
 EXPIRES_SOON = 14 * 86400.0  # seconds before a certificate's end at which the doctor warns
 
 
@@ -113,7 +114,9 @@ def proxy(server: Server) -> Finding | None:
     shown = address.rpartition("@")[2]  # without a password
     try:
         with httpx.Client(verify=_trusting_all(), timeout=TIMEOUT) as client:
-            client.head(f"{scheme}://{server.host}:{server.port}/")
+            answer = client.head(f"{scheme}://{server.host}:{server.port}/")
+        if answer.status_code in OF_A_PROXY:
+            answer.raise_for_status()
     except (httpx.HTTPError, ImportError, ValueError) as error:  # no socksio; no such scheme
         name = f"{scheme}_proxy" if known.get(scheme) else "all_proxy"
         advice = (

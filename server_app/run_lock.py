@@ -83,6 +83,4 @@ def _is_this_run(holder: dict[str, Any]) -> bool:
 
 def _complaint(folder: Path, holder: dict[str, Any]) -> str:
     who = f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
-    return (
-        f"{folder}: found a run under way ({who}), wanted to be alone: wait for its end or stop it"
-    )
+    return f"{folder}: found a run under way ({who}), wanted none: wait for its end, or stop it"

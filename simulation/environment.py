@@ -2,10 +2,13 @@
 
 import importlib.util
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+
+from efmodel.errors import UserError
 
 # Keep a run off the network: no telemetry, no update check, no installation of torch for each run.
 OFFLINE = {
@@ -28,6 +31,7 @@ LOOPBACK = "localhost,127.0.0.1,::1"
 SHORT = "/tmp"  # a folder for Ray where TMPDIR is too long
 # Linux allows 107 bytes for a socket's path; Ray's own part of it is about 70.
 SOCKET_PATH = 107
+RAY_SECONDS = 5  # for the Ray of RAY_ADDRESS to answer
 IN_RAY = "ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.1"
 
 
@@ -42,6 +46,11 @@ def environment(home: Path, ray: Path, preload: bool) -> dict[str, str]:
         Where its Ray keeps its files, see ``ray_folder``.
     preload : bool
         Whether Ray's workers import the client app as they start.
+
+    Raises
+    ------
+    UserError
+        If no Ray answers where RAY_ADDRESS says.
     """
     variables = {**FAST_START, **os.environ, **OFFLINE, **proxies(os.environ)}
     if not preload:
@@ -51,8 +60,9 @@ def environment(home: Path, ray: Path, preload: bool) -> dict[str, str]:
     programs = str(Path(sys.executable).parent)  # Flower starts its programs by name
     variables["PATH"] = os.pathsep.join([programs, os.environ.get("PATH", "")])
     variables["FLWR_HOME"] = str(home)
-    if not os.environ.get("RAY_ADDRESS"):
-        # Ray would join one that happens to run here, or fail to join one that has died.
+    if address := os.environ.get("RAY_ADDRESS"):
+        check_ray(address)
+    else:  # Ray would join one that happens to run here, or fail to join one that has died
         variables |= {"RAY_ADDRESS": "local", "RAY_TMPDIR": str(ray)}
     return variables
 
@@ -79,7 +89,34 @@ def unusable_proxies(variables: Mapping[str, str]) -> list[str]:
 
 
 def ray_folder(home: Path) -> Path:
-    """Return the folder for Ray's files: a run's own, or a new one where its path is too long."""
-    if len(os.fsencode(home / IN_RAY)) <= SOCKET_PATH:
-        return home
-    return Path(tempfile.mkdtemp(prefix="ef-asr-", dir=SHORT))
+    """Return an own folder for Ray's files: a short one where RAY_TMPDIR or TMPDIR is too long.
+
+    Parameters
+    ----------
+    home : Path
+        The run's FLWR_HOME, below TMPDIR; Ray's files go there, too, if nothing speaks against it.
+    """
+    parent = Path(os.environ.get("RAY_TMPDIR") or home.parent)
+    if len(os.fsencode(parent / home.name / IN_RAY)) > SOCKET_PATH:
+        parent = Path(SHORT)
+    return home if parent == home.parent else Path(tempfile.mkdtemp(prefix="ef-asr-", dir=parent))
+
+
+def check_ray(address: str) -> None:
+    """Check that a Ray answers where RAY_ADDRESS says; the run would wait for it for minutes.
+
+    Raises
+    ------
+    UserError
+        If none does.
+    """
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not (colon and port.isdigit()):  # "local" or "auto"
+        return
+    try:
+        socket.create_connection((host, int(port)), RAY_SECONDS).close()
+    except OSError as error:
+        raise UserError(
+            f"RAY_ADDRESS: found {address}, where no Ray answers ({error}), wanted a running one, "
+            "or none: then the run starts its own"
+        ) from None

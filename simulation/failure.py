@@ -9,15 +9,27 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _EXCEPTION = re.compile(r"^(?:\(.*?\) )?((?:\w+\.)*[A-Z]\w*(?:Error|Exception)\b.*)")
 
 
+# Between the tracebacks of exceptions of which one led to the next.
+_CHAINED = ("The above exception was the direct cause", "During handling of the above exception")
+
+
 def cause(printed: str) -> str:
     """Return the cause of a failure in what a run printed; empty if nothing tells it.
 
-    The server app logs its own; before it has started, the last exception is the best guess.
+    The server app logs its own. Before it has started, the best guess is the first exception of the
+    last chain: those that it led to say only that the simulation ended.
     """
     lines = [_COLOURS.sub("", line).strip() for line in printed.splitlines()]
     logged = [line.partition(FAILED)[2] for line in lines if FAILED in line]
-    raised = [match[1] for line in lines if (match := _EXCEPTION.match(line))]
-    return next(reversed(logged or raised), "")
+    if logged:
+        return logged[-1]
+    first, chained = "", False
+    for line in lines:
+        if line.startswith(_CHAINED):
+            chained = True
+        elif match := _EXCEPTION.match(line):
+            first, chained = (first if chained else match[1]), False
+    return first
 
 
 def lost_rounds(folder: RunFolder) -> str:

@@ -10,16 +10,17 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def stop_on_signals() -> None:
-    """Raise ``KeyboardInterrupt`` at the first of the signals, and let the rest not interrupt it.
+    """Raise ``KeyboardInterrupt`` at the first of the signals, and ignore all that follow.
 
-    A signal that is ignored, as ``nohup`` does with SIGHUP, stays ignored. What is printed to a
-    terminal that has closed goes nowhere: writing there would raise an error in the cleaning up.
+    They are ignored to the very end, also by the programs that the cleaning up starts. A signal
+    that is ignored already, as ``nohup`` does with SIGHUP, stays so. What is printed to a terminal
+    that has closed goes nowhere: writing there would raise an error in the cleaning up.
     """
     terminals = [output for output in (1, 2) if os.isatty(output)]
 
     def stop(number: int, frame: FrameType | None) -> None:
         for each in _caught():
-            signal.signal(each, _do_nothing)
+            signal.signal(each, signal.SIG_IGN)
         if number == signal.SIGHUP:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             for output in terminals:
@@ -33,7 +34,7 @@ def stop_on_signals() -> None:
 @contextmanager
 def shut_out() -> Iterator[None]:
     """Let none of the signals interrupt what is done in the block: it ends the run anyway."""
-    before = {each: signal.signal(each, _do_nothing) for each in _caught()}
+    before = {each: signal.signal(each, signal.SIG_IGN) for each in _caught()}
     try:
         yield
     finally:
@@ -43,7 +44,3 @@ def shut_out() -> Iterator[None]:
 
 def _caught() -> list[signal.Signals]:
     return [each for each in SIGNALS if signal.getsignal(each) != signal.SIG_IGN]
-
-
-def _do_nothing(number: int, frame: FrameType | None) -> None:
-    """Handle a signal in Python: one set to SIG_IGN would stay so in programs started later."""

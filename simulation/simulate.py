@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 COMPLETED, RUN_FAILED, INTERRUPTED = "finished:completed", "finished:failed", "interrupted"
 GRACE = 30  # seconds that a simulation may go on after its server app failed
+LOG_LINES = 25  # of a failed run's log, shown
 POLL_SECONDS = 0.2  # between looks at the run's output
 
 Override = Annotated[
@@ -87,8 +89,8 @@ def _end_if_finished(config: dict[str, Any]) -> None:
         return
     folder = RunFolder.open(config["resume"])
     if folder.is_finished(config["rounds"]):
-        more = f"more than {config['rounds']} --rounds go on"
-        typer.secho(f"resume: found a finished run, nothing is left to do: {more}", err=True)
+        done = f"{config['rounds']} of {config['rounds']} rounds done"
+        typer.secho(f"resume: found {done}, nothing is left to do; more --rounds go on", err=True)
         print(folder.path)
         raise typer.Exit
 
@@ -206,7 +208,10 @@ def _run(
     run_id = run_id_in(printed())
     if status == INTERRUPTED and run_id:
         superlink.cancel(run_id)
-    return status or (superlink.status(run_id) if run_id else "not started")
+    status = status or (superlink.status(run_id) if run_id else "not started")
+    if status not in (COMPLETED, INTERRUPTED):
+        shutil.copy(superlink.log, folder.path)
+    return status
 
 
 def _watch(
@@ -274,7 +279,8 @@ def _report(status: str, folder: "RunFolder | None") -> int:
     elif status != INTERRUPTED:
         log = _log(folder)
         printed = log.read_text(encoding="utf-8", errors="replace")
-        typer.secho("\n".join(printed.splitlines()[-25:]), err=True)
-        show(f"the run failed: {cause(printed) or status}; its whole log: {log}")
+        show(f"the run failed: {cause(printed) or status}")
+        tail = printed.splitlines()[-LOG_LINES:]
+        typer.secho("\n".join([f"the end of its log, {log}:", *tail]), err=True)
     print(folder.path)
     return {COMPLETED: 0, INTERRUPTED: 130}.get(status, 1)

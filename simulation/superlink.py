@@ -62,6 +62,11 @@ class LocalSuperLink:
             raise
         return self
 
+    @property
+    def log(self) -> Path:
+        """What the SuperLink prints."""
+        return self.home / "superlink.log"
+
     def _start(self) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="ef-asr-"))
         self.folders.append(self.home)
@@ -79,7 +84,7 @@ class LocalSuperLink:
         command = ["flower-superlink", "--insecure", "--simulation", "--isolation", "subprocess"]
         command += ["--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--disable-runtime-dependency-installation"]
-        with (self.home / "superlink.log").open("wb") as log:
+        with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 command, env=self.environment, stdout=log, stderr=log, start_new_session=True
             )
@@ -99,7 +104,7 @@ class LocalSuperLink:
                     self.answers = True
                     return
             time.sleep(0.1)
-        log = (self.home / "superlink.log").read_text(encoding="utf-8", errors="replace")
+        log = self.log.read_text(encoding="utf-8", errors="replace")
         raise SimulationError(f"the SuperLink did not start:\n{log[-2000:]}")
 
     def _is_healthy(self) -> bool:
@@ -137,7 +142,7 @@ class LocalSuperLink:
         try:
             return str(json.loads(done.stdout)["runs"][0]["status"])
         except (ValueError, LookupError):
-            return f"unknown ({done.stdout.strip()} {done.stderr.strip()})"
+            return f"unknown ({' '.join((done.stdout + done.stderr).split())})"
 
     def cancel(self, run_id: str) -> None:
         """Ask the run to stop."""

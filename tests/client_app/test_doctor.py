@@ -66,12 +66,12 @@ def write_certificates(folder, begin=-DAY, end=300 * DAY, host="127.0.0.1"):
 
 
 @contextmanager
-def serving(folder=None, ahead=0.0):
+def serving(folder=None, ahead=0.0, status=404):
     """Serve HTTP, over TLS with the certificates in ``folder``; yield the address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self):
-            self.send_response(404)
+            self.send_response(status)
             self.end_headers()
 
         def date_time_string(self, timestamp=None):
@@ -93,6 +93,56 @@ def serving(folder=None, ahead=0.0):
     finally:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch):
+    """The machine that runs the tests may have one."""
+    for scheme in ("http", "https", "all", "no"):
+        monkeypatch.delenv(f"{scheme}_proxy", raising=False)
+        monkeypatch.delenv(f"{scheme.upper()}_PROXY", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("HTTPS_PROXY", "http://someone:secret@127.0.0.1:9"),
+        ("all_proxy", "http://127.0.0.1:9"),
+        ("ALL_PROXY", "socks5://127.0.0.1:9"),
+        ("HTTPS_PROXY", "nonsense://127.0.0.1:9"),
+    ],
+)
+def test_a_proxy_that_does_not_work_is_found_unless_it_is_not_used(
+    tmp_path, monkeypatch, name, address
+):
+    write_certificates(tmp_path)
+    roots = tmp_path / "ca.crt"
+    monkeypatch.setenv(name, address)
+    with serving(tmp_path) as server:
+        done = ef_asr_doctor("--superlink", server, "--root-certificates", roots)
+        monkeypatch.setenv("NO_PROXY", "localhost,127.0.0.1")
+        without = ef_asr_doctor("--superlink", server, "--root-certificates", roots)
+    assert done.exit_code == 1
+    assert "WRONG  proxy: the server is not reached through " in done.stdout
+    assert f"unset {name.upper()} where the SuperNode is started" in done.stdout
+    assert "secret" not in done.stdout
+    assert without.exit_code == 0 and "proxy:" not in without.stdout
+
+
+def test_a_proxy_that_works_is_said(monkeypatch):
+    with serving() as server, serving() as address:  # a plain request goes to a proxy as it is
+        monkeypatch.setenv("HTTP_PROXY", f"http://{address}")
+        done = ef_asr_doctor("--superlink", server, "--insecure")
+    assert done.exit_code == 0, done.stdout
+    assert f"ok  proxy: the server is reached through http://{address}" in done.stdout
+
+
+def test_a_proxy_that_cannot_reach_the_server_is_found(monkeypatch):
+    with serving() as server, serving(status=502) as address:
+        monkeypatch.setenv("HTTP_PROXY", f"http://{address}")
+        done = ef_asr_doctor("--superlink", server, "--insecure")
+    assert done.exit_code == 1 and "WRONG  proxy: the server is not reached" in done.stdout
+    assert "502 Bad Gateway" in done.stdout
 
 
 def test_all_is_well(tmp_path):

@@ -58,3 +58,12 @@ def test_missing_data_or_model_ends_with_2(tmp_path):
     assert done.exit_code == 2 and "wanted a copy of openslr/librispeech_asr" in done.stderr
     done = ef_asr_data("sample", "--model", tmp_path)
     assert done.exit_code == 2 and "found no config.json" in done.stderr
+
+
+def test_a_folder_without_a_usable_recording_ends_with_1(tmp_path):
+    folder = write_folder(tmp_path / "d", [("a.wav", "one", "x", 1.0), ("b.wav", "two", "y", 1.0)])
+    for file in folder.glob("*.wav"):
+        file.unlink()
+    done = ef_asr_data(folder)
+    assert done.exit_code == 1 and figures(done.stdout)["skipped"] == ["2"]
+    assert f"data: found no recording in {folder} that can be used" in done.stderr

@@ -2,6 +2,7 @@
 
 import socket
 
+import evaluate
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,3 +41,11 @@ def test_no_network_is_touched(monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     assert WordErrorRate().compute(predictions=["a"], references=["a b"])["wer"] == 0.5
+
+
+def test_no_cache_is_needed(tmp_path, monkeypatch):
+    """Another user's home, or none: a folder below a file cannot be made."""
+    (tmp_path / "home").touch()
+    monkeypatch.setattr(evaluate.config, "HF_METRICS_CACHE", tmp_path / "home" / "metrics")
+    assert WordErrorRate().compute(predictions=["a"], references=["a b"])["wer"] == 0.5
+    assert CharacterErrorRate().compute(predictions=["a"], references=["ab"])["cer"] == 0.5

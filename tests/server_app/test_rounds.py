@@ -1,6 +1,7 @@
 """Exchange, records, the run folder."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from server_app.rounds import Rounds, RunFailedError
 from server_app.run_folder import RunFolder, RunFolderError, line, read_metrics
 from server_app.strategy import PartialFedAvg
 from server_app.strategy.exchange import Traffic, exchange
+from simulation.failure import lost_rounds
 from simulation.in_process_grid import LocalGrid
 
 OWNERS = {"front": 0, "one": 1, "two": 2}
@@ -89,6 +91,33 @@ def test_a_run_in_which_nobody_helps_fails(tmp_path):
     with pytest.raises(RunFailedError, match="3 rounds .*no microphone"):
         run.run(start())
     assert len(read_metrics(run.folder.metrics)) == 3
+
+
+def test_a_run_that_trained_nothing_fails_however_short_it_is(tmp_path):
+    def useless(message):
+        if message.metadata.message_type == "query":
+            return node(message)
+        raise RuntimeError("no microphone")
+
+    run = rounds(tmp_path, useless, rounds=1)
+    with pytest.raises(RunFailedError, match="in 1 round .* and 2 others: .*no microphone"):
+        run.run(start())
+    with pytest.raises(RunFailedError, match="in 2 rounds "):  # nor when it is resumed
+        rounds_again = replace(run, settings=Settings(rounds=2))
+        rounds_again.run(start(), after=1)
+
+
+def test_a_run_that_lost_its_last_round_keeps_what_it_has(tmp_path):
+    def tires(message):
+        if message.metadata.message_type == "train":
+            if message.content["config"]["server-round"] == 2:
+                raise RuntimeError("no battery")
+        return node(message)
+
+    run = rounds(tmp_path, tires, rounds=2)
+    assert run.run(start()).keys() == start().keys()
+    assert "round 2 trained nothing" in lost_rounds(run.folder)
+    assert "no battery" in lost_rounds(run.folder)
 
 
 def test_exchange_streams_and_closes_at_the_timeout():

@@ -17,10 +17,11 @@ from safetensors.numpy import load_file
 from transformers import AutoTokenizer
 
 from efmodel import EarlyExitForCTC
+from server_app import run_lock
 from server_app.run_folder import read_metrics
+from simulation.simulate import simulate
 from simulation.superlink import LocalSuperLink, app_folder, run_id_in
-from tests.conftest import write_folder
-from tests.simulation.command import ef_asr, environment, processes, start
+from tests.simulation.command import ef_asr, environment, invoke, processes, start
 
 pytestmark = pytest.mark.programs
 
@@ -34,14 +35,29 @@ def with_plugin(plugin) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
+def hostile(folder: Path) -> dict[str, str]:
+    """Return variables of a machine on which nothing but the run itself works.
+
+    Proxies that are dead, a home that is none, a temporary folder with a path too long for a
+    socket, in it what a Ray left that has died.
+    """
+    (folder / "home").touch()
+    temporary = folder / ("x" * 85)
+    (temporary / "ray").mkdir(parents=True)
+    (temporary / "ray" / "ray_current_cluster").write_text("127.0.0.1:9")
+    proxies = {"HTTP_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "socks5://127.0.0.1:9"}
+    return {**proxies, "HOME": str(folder / "home" / "me"), "TMPDIR": str(temporary)}
+
+
 @pytest.fixture(scope="module")
 def finished(speech, with_plugin, tmp_path_factory) -> subprocess.CompletedProcess[str]:
-    """Run two rounds of four clients under the example plug-in's strategy."""
+    """Run two rounds of four clients under the example plug-in's strategy, on a hostile machine."""
     cwd = tmp_path_factory.mktemp("finished")
-    calm = ["--set", "strategy=calm", "--set", "strategy-options=patience=0.25"]
+    calm = ["--set", "strategy=calm", "--set", 'strategy-options=patience="0.25"']
     done = ef_asr(
-        "simulate", "--data", str(speech), "--rounds", "2", *FAST, *calm, cwd=cwd, **with_plugin
-    )
+        "simulate", "--data", str(speech), "--rounds", "2", *FAST, *calm,
+        cwd=cwd, **with_plugin, **hostile(cwd),
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -52,11 +68,26 @@ def folder(finished) -> Path:
     return Path(finished.stdout.splitlines()[-1])
 
 
-def test_a_run_prints_its_rounds_and_leaves_nothing_running(finished, folder):
+def test_a_run_prints_its_rounds_and_leaves_nothing_behind(finished, folder):
     lines = finished.stdout.splitlines()
     assert lines[0] == f"run folder: {folder}" and folder.parent.name == "runs"
     assert sum(line.startswith("round ") for line in lines) == 2
     assert not processes(folder.parents[1])
+    assert not list(folder.parents[1].glob("x*/ef-asr-*"))  # its temporary folder
+
+
+def test_what_has_an_end_is_not_resumed_and_what_is_under_way_is_not_joined(
+    folder, plugin, monkeypatch
+):
+    monkeypatch.syspath_prepend(plugin)
+    again = ["--set", f"resume={folder}"]
+    done = invoke(simulate, *again)
+    assert done.exit_code == 0 and done.stdout == f"{folder}\n"
+    assert done.stderr.startswith("resume: found 2 of 2 rounds done, nothing is left to do")
+    with run_lock.held(folder):
+        done = invoke(simulate, "--rounds", 3, *again)
+    under_way = f"{folder}: found a run under way (process {os.getpid()} on"
+    assert done.exit_code == 2 and done.stderr.startswith(under_way)
 
 
 def test_a_run_leaves_metrics_a_plot_and_a_model_that_can_be_cut(folder):
@@ -131,19 +162,16 @@ def test_flwr_run_works_and_so_does_a_strategy_of_flowers_own(speech, tmp_path):
     assert record["bytes-down"] == record["bytes-down-full"]
 
 
-def test_exit_code_when_no_client_ever_answers_and_the_server_app_raises(tmp_path):
-    train = write_folder(
-        tmp_path / "d" / "train", [("a.wav", "one", "x", 1), ("b.wav", "two", "y", 1)]
-    )
-    for name in ("a.wav", "b.wav"):
-        (train / name).write_text("no audio")
-    done = ef_asr("simulate", "--data", str(tmp_path / "d"), cwd=tmp_path)
+def test_a_run_that_trained_nothing_ends_with_1_and_says_why(speech, tmp_path):
+    diverging = ["--set", "lr=1e30", "--set", "local-epochs=3"]
+    done = ef_asr("simulate", "--data", str(speech), "--rounds", "1", *diverging, cwd=tmp_path)
     assert done.returncode == 1
-    assert "no client could be used in 3 rounds" in done.stderr
-    assert "found no utterance to train on: no audio x1" in done.stderr
-    assert "the run failed: finished:failed" in done.stderr
-    log = (Path(done.stdout.splitlines()[-1]) / "simulate.log").read_text()
-    assert "a.wav: found no readable audio" in log  # the client's log names the file
+    first = done.stderr.splitlines()[0]
+    assert first.startswith("the run failed: no client could be used in 1 round (partition ")
+    assert "found a loss of nan" in first
+    folder = Path(done.stdout.splitlines()[-1])
+    assert f"the end of its log, {folder / 'simulate.log'}:" in done.stderr
+    assert not (folder / "model").exists() and "model:" not in done.stdout
 
 
 def test_a_refused_command_is_exit_code_2_and_leaves_no_folder(tmp_path):
@@ -153,8 +181,8 @@ def test_a_refused_command_is_exit_code_2_and_leaves_no_folder(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_and_kill_stop_a_superlink_that_does_not_answer_yet(speech, tmp_path, signum):
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_stop_a_superlink_that_does_not_answer_yet(speech, tmp_path, signum):
     (tmp_path / "tmp").mkdir()
     never = "from simulation import superlink; superlink.HEALTH = '/no-such'; import efmodel.cli"
     arguments = ["simulate", "--data", str(speech)]
@@ -162,7 +190,9 @@ def test_ctrl_c_and_kill_stop_a_superlink_that_does_not_answer_yet(speech, tmp_p
                 TMPDIR=str(tmp_path / "tmp"))  # fmt: skip
     assert run.stdout.readline().startswith("run folder: ")
     assert len(processes(tmp_path)) >= 2  # the command and its SuperLink
-    run.send_signal(signum)
+    for _ in range(3):  # people are impatient
+        run.send_signal(signum)
+        time.sleep(0.2)
     output, errors = run.communicate(timeout=60)
     assert run.returncode == 130 and "interrupted: the run was stopped" in errors
     assert output.splitlines()[-1].startswith(str(tmp_path / "runs"))

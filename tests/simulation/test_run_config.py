@@ -3,10 +3,11 @@
 import json
 
 import pytest
+from flwr.common.config import parse_config_args
 
 from efmodel.settings import SettingsError
 from server_app.run_folder import RunFolderError
-from simulation.run_config import defaults, run_config
+from simulation.run_config import defaults, run_config, to_toml
 
 
 def test_overrides_come_before_a_preset_and_that_before_the_defaults():
@@ -48,3 +49,24 @@ def test_a_resumed_run_of_version_0_1_0_keeps_its_old_keys(tmp_path):
 def test_a_folder_without_a_run_is_not_resumed(tmp_path):
     with pytest.raises(RunFolderError, match="found no config.json"):
         run_config([f"resume={tmp_path}"])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        'tag="kitchen"', "name='a b'", "C:\\new\\tmp", "/home/\U0001f600/speech", "two\nlines",
+        "a\x7fb\x01", "[table]", "# no comment", "x = 1", "",
+    ],
+)  # fmt: skip
+def test_flower_reads_every_value_as_it_was_given(tmp_path, value):
+    """Handed over as a file: Flower's ``--run-config`` KEY=VALUE does not carry quotes and more."""
+    config = {**defaults(), "select": value, "lr": 1e-5, "rounds": 3, "compile": True}
+    file = tmp_path / "run-config.toml"
+    file.write_bytes(to_toml(config))
+    assert parse_config_args([str(file)]) == config
+
+
+def test_text_that_is_no_unicode_is_refused():
+    """A file name that is not UTF-8."""
+    with pytest.raises(SettingsError, match="data-path: found '/d/.*', wanted text in UTF-8"):
+        to_toml({"data-path": "/d/\udcff"})
