@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 from client_app.cache.folder import writable_folder
 from efmodel.light_imports import skip_compiler_and_sharding
 from efmodel.partition import capacity_of, utterances_of
-from efmodel.settings import Settings, SettingsError
+from efmodel.settings import (
+    AGGREGATION,
+    COHORT,
+    DEVICES,
+    PRIVACY,
+    Settings,
+    SettingsError,
+    keys,
+)
 from server_app.run_folder import RunFolder
 
 if TYPE_CHECKING:  # they bring in torch, see PLAIN
@@ -19,11 +27,11 @@ if TYPE_CHECKING:  # they bring in torch, see PLAIN
 
     from efmodel.config import EarlyExitConfig
 
-# Where these keys have their defaults, nothing about model, strategy and speech needs a check: such
-# a run need not wait for torch to be imported, which takes longer than its SuperLink to start.
-PLAIN = (
-    "model", "exit_layers", "data", "data_path", "max_seconds", "capacities", "strategy", "select"
-)  # fmt: skip
+# Where these keys, and all those of these topics, have their defaults, nothing about model,
+# strategy and speech needs a check: such a run need not wait for torch to be imported, which takes
+# longer than its SuperLink to start.
+PLAIN = ("model", "exit-layers", "data", "data-path", "max-seconds", "capacities")
+PLAIN_TOPICS = (AGGREGATION, COHORT, DEVICES, PRIVACY)
 
 
 def number_of_clients(
@@ -81,24 +89,34 @@ def check(settings: Settings, nodes: int, speech: "Dataset") -> list[str]:
     Raises
     ------
     UserError
-        Naming what makes the run fail: too few clients, capacities that do not fit the model, a
-        model whose tokenizer does not fit it, recordings of which none can be used, a cache that
-        cannot be written.
+        Naming what makes the run fail: too few clients, keys that the strategy would ignore,
+        capacities that do not fit the model, a model whose tokenizer does not fit it, recordings
+        of which none can be used, a cache that cannot be written.
     """
     if settings.freeze or settings.train != "all":
         check_cache()
     if nodes < settings.min_nodes:
         raise too_few(settings, nodes, "clients")
-    default = Settings()
-    if all(getattr(settings, key) == getattr(default, key) for key in PLAIN):
+    if is_plain(settings):
         return []
     skip_compiler_and_sharding()
     from efmodel.model.loading import describe
+    from server_app.strategy import registry
 
+    registry.check(settings)
     exit_layers = [int(layer) for layer in settings.exit_layers.split(",") if layer.strip()]
     config, tokenizer = describe(settings.model, exit_layers)
     check_cohort(settings, nodes, config.num_exits)
     return check_speech(settings, nodes, speech, config, tokenizer)
+
+
+def is_plain(settings: Settings) -> bool:
+    """Return whether the run is one of a preset on the sample with the default strategy."""
+    return all(
+        getattr(settings, key.field) == key.default
+        for name, key in keys().items()
+        if name in PLAIN or key.topic in PLAIN_TOPICS
+    )
 
 
 def too_few(settings: Settings, ready: int, which: str) -> SettingsError:

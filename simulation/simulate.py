@@ -15,7 +15,6 @@ import typer
 from efmodel.errors import show, shown_errors
 
 if TYPE_CHECKING:
-    from efmodel.settings import Settings
     from server_app.run_folder import RunFolder
     from simulation.superlink import LocalSuperLink
 
@@ -116,30 +115,11 @@ def _clients(config: dict[str, Any], data: str | None, asked: int | None, of_pre
     if config["data-path"]:  # absolute: the run's processes work in a folder of their own
         config["data-path"] = str(Path(config["data-path"]).expanduser().resolve())
     settings = Settings.from_run_config(config)
-    _check_strategy(settings)
     speech = corpus.load(settings.data, settings.data_path, recordings.Limits.of(settings)).train
     nodes = clients.number_of_clients(asked, of_preset, settings, speech["speaker"][:])
     for warning in clients.check(settings, nodes, speech):
         typer.secho(warning, fg="yellow", err=True)
     return nodes
-
-
-def _check_strategy(settings: "Settings") -> None:
-    """Refuse what the strategy cannot use; where all its keys have their defaults there is nothing.
-
-    Raises
-    ------
-    SettingsError
-        Naming the key.
-    """
-    from efmodel.settings import AGGREGATION, COHORT, DEVICES, PRIVACY, keys
-
-    topics = (AGGREGATION, COHORT, DEVICES, PRIVACY)
-    values = {key: getattr(settings, key.field) for key in keys().values() if key.topic in topics}
-    if any(value != key.default for key, value in values.items()):
-        from server_app.strategy.registry import check  # imports torch, which takes seconds
-
-        check(settings)
 
 
 def _folder(config: dict[str, Any], output: Path | None) -> "RunFolder":
