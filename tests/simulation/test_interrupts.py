@@ -11,7 +11,8 @@ from simulation.interrupts import SIGNALS
 
 @pytest.fixture(autouse=True)
 def handlers():
-    before = {each: signal.getsignal(each) for each in SIGNALS}
+    """Start from Python's own handlers: a test run in the background is started without SIGINT."""
+    before = {each: signal.signal(each, signal.SIG_DFL) for each in SIGNALS}
     yield
     for each, handler in before.items():
         signal.signal(each, handler)
