@@ -10,15 +10,7 @@ from typing import TYPE_CHECKING
 from client_app.cache.folder import writable_folder
 from efmodel.light_imports import skip_compiler_and_sharding
 from efmodel.partition import capacity_of, utterances_of
-from efmodel.settings import (
-    AGGREGATION,
-    COHORT,
-    DEVICES,
-    PRIVACY,
-    Settings,
-    SettingsError,
-    keys,
-)
+from efmodel.settings import Settings, SettingsError, keys
 from server_app.run_folder import RunFolder
 
 if TYPE_CHECKING:  # they bring in torch, see PLAIN
@@ -27,11 +19,13 @@ if TYPE_CHECKING:  # they bring in torch, see PLAIN
 
     from efmodel.config import EarlyExitConfig
 
-# Where these keys, and all those of these topics, have their defaults, nothing about model,
-# strategy and speech needs a check: such a run need not wait for torch to be imported, which takes
-# longer than its SuperLink to start.
-PLAIN = ("model", "exit-layers", "data", "data-path", "max-seconds", "capacities")
-PLAIN_TOPICS = (AGGREGATION, COHORT, DEVICES, PRIVACY)
+# Where these keys have their defaults, nothing about model, strategy and speech needs a check: the
+# default strategy refuses no other key. Such a run need not wait for torch to be imported, which
+# takes longer than its SuperLink to start.
+PLAIN = (
+    "model", "exit-layers", "data", "data-path", "max-seconds", "capacities",
+    "strategy", "strategy-options", "select", "max-update-norm", "dp-noise-multiplier",
+)  # fmt: skip
 
 
 def number_of_clients(
@@ -111,12 +105,9 @@ def check(settings: Settings, nodes: int, speech: "Dataset") -> list[str]:
 
 
 def is_plain(settings: Settings) -> bool:
-    """Return whether the run is one of a preset on the sample with the default strategy."""
-    return all(
-        getattr(settings, key.field) == key.default
-        for name, key in keys().items()
-        if name in PLAIN or key.topic in PLAIN_TOPICS
-    )
+    """Return whether the default model, corpus and strategy are used, which need no check."""
+    declared = keys()
+    return all(getattr(settings, declared[n].field) == declared[n].default for n in PLAIN)
 
 
 def too_few(settings: Settings, ready: int, which: str) -> SettingsError:

@@ -8,6 +8,7 @@ from transformers import Wav2Vec2Config
 from efmodel.errors import UserError
 from efmodel.settings import Settings
 from efmodel.speech import corpus, vocabulary
+from server_app.strategy import registry
 from simulation import clients
 from simulation.simulate import simulate
 from tests.conftest import write_folder
@@ -104,6 +105,37 @@ def test_a_cache_that_cannot_be_written_is_found_if_it_is_needed(tmp_path, monke
     wanted = f"freeze: {tmp_path}/home/cache/ef-asr cannot be written .Not a directory"
     with pytest.raises(UserError, match=wanted):
         clients.check(Settings(freeze="frontend"), 4, speech)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"fraction_train": 1.0}, {"min_train_nodes": 3}, {"over_sample": 2.0},
+        {"round_timeout": 60.0}, {"max_failed_rounds": 1}, {"coverage": "cohort"},
+        {"weighting": "depth"}, {"wire_dtype": "int8"}, {"eta": 1.0}, {"server_momentum": 0.5},
+        {"local_clip_norm": 1.0}, {"cache_mb": 0}, {"max_utterances": 8}, {"rounds": 1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_run_waits_for_no_check_where_nothing_can_be_refused(change):
+    settings = Settings(**change)
+    assert clients.is_plain(settings)
+    registry.check(settings)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"dp_noise_multiplier": 1.0}, "dp-noise-multiplier"),
+        ({"max_update_norm": "often"}, "max-update-norm: found 'often'"),
+        ({"strategy_options": "pace=1"}, "pace"),
+        ({"select": "room=3"}, "select: found 'room=3'"),
+    ],
+    ids=str,
+)
+def test_what_the_default_strategy_refuses_is_found_before_a_run_starts(change, complaint):
+    with pytest.raises(UserError, match=complaint):
+        clients.check(Settings(**change), 4, corpus.load("sample", "").train)
 
 
 def test_what_is_refused_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
