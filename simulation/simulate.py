@@ -228,6 +228,7 @@ def _watch(
         except KeyboardInterrupt:
             run.kill()
             run.wait()
+            view.show(read_metrics(folder.metrics))  # a round that ended since the last look
             return INTERRUPTED
 
 
