@@ -3,6 +3,7 @@
 import resource
 import time
 import zlib
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -39,6 +40,7 @@ from efmodel.protocol import (
     read_model,
 )
 from efmodel.speech.batches import Inputs, collate
+from efmodel.speech.text import space
 
 
 def train_round(task: Task, message: Message, context: Context) -> Message:
@@ -60,6 +62,8 @@ def train_round(task: Task, message: Message, context: Context) -> Message:
     frozen = parse(settings.freeze, settings.train, config.num_hidden_layers)
     model = cut_model(task, message, config.cut(capacity))
     frozen.keep(model)
+    if frozen.depth != NOTHING:  # its output is computed once for each recording, as it is
+        settings = replace(settings, augment="off")
     inputs = model_inputs(task, model, frozen)
 
     with autocast(model.device, settings.precision):
@@ -67,8 +71,9 @@ def train_round(task: Task, message: Message, context: Context) -> Message:
     # Flower's FedProx strategy sends its own mu.
     mu = cast(float, task.request.get(PROXIMAL_MU, settings.proximal_mu))
     losses = train(
-        model, speech.to_train, settings, task.server_round, training_seed(task), mu, inputs
-    )
+        model, speech.to_train, settings, task.server_round, training_seed(task), mu, inputs,
+        space(tokenizer),
+    )  # fmt: skip
 
     metrics = training_metrics(speech, losses) | held_out_metrics(scores, model.config.num_exits)
     metrics[WALL_SECONDS] = time.monotonic() - began

@@ -1,6 +1,6 @@
 """The local training loop."""
 
-import random
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +11,8 @@ from efmodel.model.loss import exits_loss
 from efmodel.model.masking import choose_masks
 from efmodel.model.precision import autocast
 from efmodel.settings import Settings
-from efmodel.speech.batches import Inputs, at_speed, batches, collate
+from efmodel.speech.augmentation import draw
+from efmodel.speech.batches import Inputs, batches, collate
 from efmodel.speech.utterances import Utterance
 
 MAX_GRADIENT_NORM = 1.0
@@ -60,6 +61,7 @@ def train(
     seed: int,
     proximal_mu: float = 0.0,
     inputs: Inputs = collate,
+    space: Sequence[int] = (),
 ) -> list[float]:
     """Train all exits of ``model`` in place; return the last epoch's mean loss per exit.
 
@@ -76,11 +78,13 @@ def train(
     server_round : int
         From 1; sets the learning rate and the exits' weights.
     seed : int
-        Of dropout, masks, speeds and the order of batches.
+        Of dropout, masks, augmentation and the order of batches.
     proximal_mu : float
         Weight of ``proximal_term`` in the loss; 0 for none.
     inputs : Inputs
         Makes the model's arguments of a batch of utterances.
+    space : Sequence[int]
+        The labels between two utterances in one take; see :func:`efmodel.speech.text.space`.
 
     Raises
     ------
@@ -88,8 +92,6 @@ def train(
         If the loss is not finite.
     """
     torch.manual_seed(seed)  # dropout and masks
-    chance = random.Random(seed)
-    speeds = [1 - settings.speed_perturbation, 1.0, 1 + settings.speed_perturbation]
     run_progress = progress(settings, server_round)
     trained = [p for p in model.parameters() if p.requires_grad]
     received = [p.detach().clone() for p in trained] if proximal_mu else []
@@ -97,16 +99,19 @@ def train(
     prepare_model(model, settings)
     model.train()
     epochs = [
-        batches(utterances, settings.batch_seconds, seed + epoch, settings.batch_utterances)
+        batches(
+            draw(utterances, settings, seed + epoch),
+            settings.batch_seconds, seed + epoch, settings.batch_utterances,
+        )
         for epoch in range(settings.local_epochs)
     ]
-    steps = sum(len(epoch) for epoch in epochs)
+    steps = sum(map(len, epochs))
     rates = iter([learning_rate(settings, server_round + step / steps) for step in range(steps)])
     for number, epoch in enumerate(epochs, start=1):
-        losses = torch.zeros(model.config.num_exits)
-        for batch in epoch:
+        losses, count = torch.zeros(model.config.num_exits), 0
+        for takes in epoch:
             optimizer.param_groups[0]["lr"] = next(rates)
-            batch = [at_speed(utterance, chance.choice(speeds)) for utterance in batch]
+            batch = [take.heard(space) for take in takes]
             with autocast(model.device, settings.precision):
                 output = model(**{k: v.to(model.device) for k, v in inputs(batch).items()})
             loss = exits_loss(
@@ -122,4 +127,5 @@ def train(
             torch.nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM)
             optimizer.step()
             losses += output.losses.detach().cpu() * len(batch)
-    return (losses / len(utterances)).tolist()
+            count += len(batch)
+    return (losses / count).tolist()

@@ -1,5 +1,6 @@
 """Configuration of an early-exit model, and presets of its sizes."""
 
+from math import prod
 from typing import Any, Literal
 
 from transformers import Wav2Vec2Config
@@ -34,6 +35,9 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
         How the exits' CTC losses are combined; see :mod:`efmodel.exit_weights`.
     num_mel_bins : int
         Number of mel bands of the mel front end.
+    mel_normalisation : {"speech", "utterance"}
+        What the mel bands are relative to: the level of the speech, which pauses do not change,
+        or each band's mean and deviation over the utterance (models of versions before 0.3).
     mask_mel_bins, mask_mel_frames : int
         Largest width of the SpecAugment masks in training, in bands and in frames of 10 ms;
         0 turns them off.
@@ -59,6 +63,7 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
     exit_layers: list[int] | tuple[int, ...] = (2, 4, 6, 8, 10, 12)
     exit_loss: str = "mean"
     num_mel_bins: int = 80
+    mel_normalisation: Literal["speech", "utterance"] = "speech"
     mask_mel_bins: int = 0
     mask_mel_frames: int = 0
     do_normalize: bool = True
@@ -89,6 +94,15 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
                 "wanted an odd number"
             )
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Read a saved configuration; one without ``mel_normalisation`` is from before 0.3."""
+        return super().from_dict({"mel_normalisation": "utterance", **config_dict}, **kwargs)
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """Return the fields to save: ``mel_normalisation`` even where it has its default."""
+        return {**super().to_diff_dict(), "mel_normalisation": self.mel_normalisation}
+
     def _check_exits(self) -> None:
         layers = list(self.exit_layers)
         if not layers or layers != sorted(set(layers)) or layers[0] < 1:
@@ -110,6 +124,11 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
     def num_exits(self) -> int:
         """E, the number of exits."""
         return len(self.exit_layers)
+
+    @property
+    def samples_per_frame(self) -> int:
+        """Samples at 16 kHz from the start of one encoder frame to that of the next."""
+        return prod(self.conv_stride) * (HOP if self.frontend == "mel" else 1)
 
     def num_frames(self, num_samples: int) -> int:
         """Return the number of encoder frames of a waveform of ``num_samples`` at 16 kHz."""

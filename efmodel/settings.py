@@ -36,6 +36,9 @@ MASKS = {
     "time": "mask_time_prob",
     "channels": "mask_feature_prob",
 }
+# Kinds of random changes to training speech in `augment`.
+PAUSES, NOISE, LEVEL, JOINS = AUGMENTATIONS = ("pauses", "noise", "level", "joins")
+AUGMENTATIONS_WANTED = f"off, or a list of {', '.join(AUGMENTATIONS)}"
 MASKS_WANTED = "model, off, or a list such as bands:20,frames:5,time:0.05,channels:0.1"
 
 
@@ -64,6 +67,22 @@ def mask_sizes(masks: str) -> dict[str, float]:
             raise ValueError(f"masks: found {masks!r}, wanted {MASKS_WANTED}")
         sizes[MASKS[kind]] = value
     return sizes
+
+
+def augmentations(augment: str) -> frozenset[str]:
+    """Return the kinds of random changes that the key ``augment`` lists.
+
+    Raises
+    ------
+    ValueError
+        If it lists another kind.
+    """
+    if augment == "off":
+        return frozenset()
+    kinds = frozenset(part.strip() for part in augment.split(","))
+    if not kinds <= set(AUGMENTATIONS):
+        raise ValueError(f"augment: found {augment!r}, wanted {AUGMENTATIONS_WANTED}")
+    return kinds
 
 
 def key(topic: str, default: Any, meaning: str, check: Check | None = None) -> Any:
@@ -198,6 +217,14 @@ class Settings:
         0.1,
         "Also train on speech played slower and faster by this share. 0: only at its own speed.",
         UP_TO_HALF,
+    )
+    augment: str = key(
+        TRAINING,
+        "pauses,noise,level,joins",
+        "Random changes to the training speech, beside its speed: `pauses` of up to 2 s around "
+        "it, background `noise` at 10 to 40 dB, its `level`, and `joins` of several utterances "
+        "in a row. With pauses and noise a few takes have no speech at all. `off`: none.",
+        parsed_by(augmentations, AUGMENTATIONS_WANTED),
     )
     masks: str = key(
         TRAINING,

@@ -24,6 +24,7 @@ from efmodel.config import SAMPLE_RATE, EarlyExitConfig
 from efmodel.model.early_exit import EarlyExitForCTC
 from efmodel.model.frozen import NOTHING, parse
 from efmodel.settings import Settings
+from efmodel.speech.augmentation import longest
 from efmodel.speech.batches import collate
 from efmodel.speech.utterances import Utterance
 
@@ -31,10 +32,10 @@ LABELS_PER_SECOND = 15  # characters of fast English speech
 
 
 def longest_batch(settings: Settings, config: EarlyExitConfig) -> list[Utterance]:
-    """Return a batch of noise, as long as the longest recordings that are used, slowed down."""
+    """Return a batch of noise, as long as the longest recordings that are used can become."""
     utterances = int(settings.batch_seconds // settings.max_seconds)
     utterances = max(1, min(utterances, settings.batch_utterances))
-    samples = int(settings.max_seconds / (1 - settings.speed_perturbation) * SAMPLE_RATE)
+    samples = int(longest(settings) * SAMPLE_RATE)
     # CTC needs a blank between equal labels: texts of half as many labels as frames always fit.
     count = min(int(LABELS_PER_SECOND * settings.max_seconds), config.num_frames(samples) // 2)
     spoken = [label for label in range(config.vocab_size) if label != config.pad_token_id]
@@ -65,8 +66,8 @@ def step(config: EarlyExitConfig, settings: Settings, exit: int) -> float:
         began = time.perf_counter()
         return inputs(batch)
 
-    # The utterances are slowed down already.
-    two_steps = replace(settings, local_epochs=2, speed_perturbation=0.0)
+    # The utterances are as long already as the longest takes.
+    two_steps = replace(settings, local_epochs=2, speed_perturbation=0.0, augment="off")
     train(model, utterances, two_steps, 1, 0, inputs=timed)
     seconds = time.perf_counter() - began
     reply = ArrayRecord(model.state_dict())

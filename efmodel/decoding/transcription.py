@@ -7,6 +7,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from efmodel.decoding.long_form import joined_logits
 from efmodel.model import loading
 from efmodel.model.early_exit import EarlyExitForCTC
 from efmodel.speech import audio
@@ -58,5 +59,5 @@ def transcribe(model: EarlyExitForCTC, tokenizer: PreTrainedTokenizerBase, file:
     samples = audio.load(file)
     if model.config.num_frames(len(samples)) == 0:
         return ""
-    output = model(samples[None])
-    return decode_greedily(output.logits[-1], output.lengths, tokenizer)[0]
+    logits = joined_logits(model, samples)[-1]
+    return decode_greedily(logits[None], torch.tensor([len(logits)]), tokenizer)[0]

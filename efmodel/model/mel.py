@@ -20,6 +20,10 @@ FLOOR = 1e-6  # added to the mel energies before the logarithm
 # Added to a band's standard deviation, which is 1 to 3 for speech. Bands above 4 kHz of a recording
 # made at 8 kHz are almost constant and must not be scaled up to noise.
 MIN_DEVIATION = 0.1
+SPEECH_FLOOR = 1e-8  # the same for normalisation by speech level, which keeps quiet recordings
+# Natural logarithms of energy relative to the speech level.
+QUIETEST = -9.0  # all that is 39 dB below the speech is equally quiet
+CENTRE, SCALE = -3.5, 2.5  # mean and deviation of speech
 
 
 @lru_cache
@@ -37,8 +41,10 @@ def _constants(num_mel_bins: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def log_mel(samples: Tensor, lengths: Tensor, num_mel_bins: int) -> tuple[Tensor, Tensor]:
-    """Return each utterance's log-mel bands, normalised over its frames.
+def log_mel(
+    samples: Tensor, lengths: Tensor, num_mel_bins: int, normalisation: str
+) -> tuple[Tensor, Tensor]:
+    """Return each utterance's log-mel bands, normalised.
 
     Parameters
     ----------
@@ -48,26 +54,51 @@ def log_mel(samples: Tensor, lengths: Tensor, num_mel_bins: int) -> tuple[Tensor
         ``[batch]``, the number of samples of each utterance.
     num_mel_bins : int
         Number of mel bands.
+    normalisation : {"speech", "utterance"}
+        By the level of the speech in it, or to zero mean and unit variance per band.
 
     Returns
     -------
     tuple of Tensor
-        Features ``[batch, mel frames, num_mel_bins]`` with zero mean and unit variance per band
-        and utterance, and their lengths ``[batch]``.
+        Features ``[batch, mel frames, num_mel_bins]`` and their lengths ``[batch]``.
     """
     window, filters = (constant.to(samples.device) for constant in _constants(num_mel_bins))
     power = torchaudio.functional.spectrogram(
         samples.float(), pad=0, window=window, n_fft=N_FFT, hop_length=HOP, win_length=WINDOW,
         power=2.0, normalized=False, center=True, pad_mode="constant",
     )  # [batch, frequencies, mel frames]  # fmt: skip
-    features = torch.log(power.transpose(1, 2) @ filters + FLOOR)
+    mel = power.transpose(1, 2) @ filters
     lengths = lengths // HOP + 1
-    mask = frame_mask(lengths, features.shape[1])[:, :, None]
-    count = lengths[:, None, None].float()
+    mask = frame_mask(lengths, mel.shape[1])[:, :, None]
+    normalise = by_speech_level if normalisation == "speech" else by_utterance
+    return normalise(mel, mask), lengths
+
+
+def by_speech_level(mel: Tensor, mask: Tensor) -> Tensor:
+    """Return log-mel bands relative to the level of the speech, scaled to about -2 to 2.
+
+    The level is the mean log energy of the frames, each weighing as much as its amplitude. So
+    pauses weigh nothing, however long they are, and neither does quiet noise.
+    ``mel`` is ``[batch, mel frames, bands]``, ``mask`` is 1 for an utterance's frames.
+    """
+    power = mel.mean(2, keepdim=True) + SPEECH_FLOOR
+    weight = power.sqrt() * mask
+    level = (weight * power.log()).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
+    relative = (torch.log(mel + SPEECH_FLOOR) - level).clamp(min=QUIETEST)
+    return (relative - CENTRE) / SCALE * mask
+
+
+def by_utterance(mel: Tensor, mask: Tensor) -> Tensor:
+    """Return log-mel bands with zero mean and unit variance per band over the utterance.
+
+    Models of versions before 0.3 were trained so. Pauses change the mean and the deviation.
+    """
+    features = torch.log(mel + FLOOR)
+    count = mask.sum(1, keepdim=True).float()
     mean = (features * mask).sum(1, keepdim=True) / count
     centred = (features - mean) * mask
     deviation = (centred.square().sum(1, keepdim=True) / count).sqrt()
-    return centred / (deviation + MIN_DEVIATION), lengths
+    return centred / (deviation + MIN_DEVIATION)
 
 
 def mask_bands_and_frames(features: Tensor, config: EarlyExitConfig) -> Tensor:
@@ -112,7 +143,9 @@ class MelFeatureExtractor(nn.Module):
             ``[batch]``, the number of samples of each utterance.
         """
         with autocast(samples.device, "float32"):  # bfloat16 is too coarse for quiet bands
-            features, lengths = log_mel(samples, lengths, self.config.num_mel_bins)
+            features, lengths = log_mel(
+                samples, lengths, self.config.num_mel_bins, self.config.mel_normalisation
+            )
         if self.training:
             features = mask_bands_and_frames(features, self.config)
         features = features.to(next(self.parameters()).dtype)

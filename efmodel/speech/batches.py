@@ -2,11 +2,9 @@
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 import torch
-import torchaudio
 from torch import Tensor
 
 from efmodel.config import IGNORED
@@ -62,18 +60,6 @@ def batches(
     return result
 
 
-def at_speed(utterance: Utterance, speed: float) -> Utterance:
-    """Return the utterance played ``speed`` times as fast, which also raises its pitch.
-
-    Ko et al., "Audio augmentation for speech recognition" (Interspeech 2015), use 0.9, 1 and 1.1.
-    """
-    if speed == 1.0:
-        return utterance
-    rate = round(100 * speed)  # whole hundredths keep the resampling filter small
-    samples = torchaudio.functional.resample(utterance.samples, rate, 100)
-    return replace(utterance, samples=samples)
-
-
 Inputs = Callable[[Iterable[Utterance]], dict[str, Any]]  # makes a model's arguments from a batch
 
 
@@ -86,7 +72,7 @@ def collate(utterances: Iterable[Utterance]) -> dict[str, Tensor]:
     batch = list(utterances)
     pad = torch.nn.utils.rnn.pad_sequence
     samples = [utterance.samples for utterance in batch]
-    labels = [torch.tensor(utterance.labels) for utterance in batch]
+    labels = [torch.tensor(utterance.labels, dtype=torch.long) for utterance in batch]
     return {
         "input_values": pad(samples, batch_first=True),
         "attention_mask": pad([torch.ones(len(x), dtype=torch.long) for x in samples], True),

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from efmodel.speech.vocabulary import boundary
 
@@ -93,6 +93,13 @@ def encode(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Return the labels of a text that ``normalise`` returned."""
     labels: list[int] = tokenizer(text).input_ids
     return labels
+
+
+def space(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the labels to put between two texts' labels; subwords mark their words themselves."""
+    if isinstance(tokenizer, PreTrainedTokenizerFast):
+        return []
+    return [tokenizer.convert_tokens_to_ids(boundary(tokenizer))]
 
 
 def min_frames(labels: list[int]) -> int:

@@ -2,7 +2,8 @@
 
     python -m simulation.speech.make_sample [--output PATH]
 
-It has 24 voices that differ in accent, sex, pitch and speed. No voice is in both splits.
+It has 24 voices that differ in accent, sex, pitch and speed. No voice is in both splits. Between
+some digits there is a pause, before and after many strings too, and all of it is in a quiet room.
 """
 
 import io
@@ -17,16 +18,22 @@ import pyarrow.parquet
 import soundfile
 import torch
 import typer
+from numpy.random import Generator
 from rich.progress import track
 
 from efmodel.config import SAMPLE_RATE
 from simulation.speech import espeak
+from simulation.speech.acoustics import coloured_noise
 from simulation.speech.espeak import Voice
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TRAIN_SECONDS = 112.0  # of speech by each training voice
 TEST_SECONDS = 45.0  # of speech by each test voice
 SAMPLE = Path(__file__).with_name("sample.parquet")
+PAUSE_CHANCE = 0.2  # of a pause, a comma to espeak-ng, between two digits
+QUIET_CHANCE = 0.5  # of a longer quiet before and after a string
+QUIET = 0.5  # seconds, the longest
+ROOM = (30.0, 50.0)  # dB of the speech's peak over the room's noise
 COMPRESSION = 0.96  # libsndfile's scale from 0 (256 kbit/s a channel) to 1 (6 kbit/s)
 
 
@@ -77,8 +84,7 @@ def make_sample(
 ) -> None:
     """Speak all voices and write them as one parquet file of Ogg Opus."""
     version = espeak.version()
-    # The module's path when the file was made: another text would change the file's bytes.
-    description = f"SYNTHETIC speech made by simulation/make_sample.py with {version}"
+    description = f"SYNTHETIC speech made by simulation/speech/make_sample.py with {version}"
     chance = random.Random(seed)
     used: set[str] = set()  # training texts of three words or more, which no test voice speaks
     rows: list[dict[str, Any]] = []
@@ -95,6 +101,7 @@ def utterances(
     speaker: str, voice: Voice, chance: random.Random, used: set[str]
 ) -> Iterator[dict[str, Any]]:
     """Yield one voice's rows, until it has spoken for the seconds of its split."""
+    room = np.random.default_rng(chance.getrandbits(32))
     left = TRAIN_SECONDS if voice.split == "train" else TEST_SECONDS
     number = 0
     while left > 0:
@@ -104,8 +111,9 @@ def utterances(
             continue
         if voice.split == "train" and long:
             used.add(text)
-        samples = espeak.speak(text, voice) * 10 ** (chance.uniform(-6, 0) / 20)
-        left -= len(samples) / SAMPLE_RATE
+        speech = espeak.speak(with_commas(text, chance), voice)
+        left -= len(speech) / SAMPLE_RATE
+        samples = in_a_room(speech, chance, room) * 10 ** (chance.uniform(-6, 0) / 20)
         number += 1
         yield {
             "audio": {"bytes": opus(samples), "path": f"{speaker}-{number:03}.opus"},
@@ -117,6 +125,25 @@ def utterances(
             "pitch": voice.pitch,
             "speed": voice.speed,
         }
+
+
+def with_commas(text: str, chance: random.Random) -> str:
+    """Return the text with a comma after some of its words."""
+    first, *others = text.split()
+    pauses = (", " if chance.random() < PAUSE_CHANCE else " " for _ in others)
+    return first + "".join(f"{pause}{word}" for pause, word in zip(pauses, others, strict=True))
+
+
+def in_a_room(speech: np.ndarray, chance: random.Random, room: Generator) -> np.ndarray:
+    """Return the speech with quiet at its ends, and a room's faint noise throughout."""
+    ends = [
+        round(chance.uniform(0, QUIET) * SAMPLE_RATE) * (chance.random() < QUIET_CHANCE)
+        for _ in range(2)
+    ]
+    longer = np.pad(speech, ends)
+    noise = coloured_noise(len(longer), chance.uniform(1, 2), room)
+    noise *= 10 ** (-chance.uniform(*ROOM) / 20) / np.sqrt(np.square(noise).mean())
+    return np.asarray((longer + noise).clip(-1, 1), dtype=np.float32)
 
 
 def opus(samples: np.ndarray) -> bytes:

@@ -131,7 +131,7 @@ def test_masks_fall_on_training_only_and_differ_between_utterances():
     torch.manual_seed(0)
     model = EarlyExitForCTC(small_config(mask_mel_bins=30, mask_mel_frames=20))
     samples, lengths = torch.randn(2, 16000), torch.tensor([16000, 16000])
-    plain, _ = log_mel(samples, lengths, 80)
+    plain, _ = log_mel(samples, lengths, 80, "speech")
     masked = mask_bands_and_frames(plain, model.config)
     hidden = (masked == 0) & (plain != 0)
     assert 0 < hidden.float().mean() < 0.9 and not torch.equal(hidden[0], hidden[1])

@@ -9,7 +9,7 @@ import torch
 
 from efmodel.config import IGNORED
 from efmodel.speech import recordings, vocabulary
-from efmodel.speech.batches import at_speed, collate
+from efmodel.speech.batches import collate
 from efmodel.speech.utterances import Skipped, Utterance, prepare
 from tests.conftest import small_config, tone, write_folder
 
@@ -99,15 +99,6 @@ def test_collate_pads_and_says_where(tmp_path, tokenizer):
     assert batch["attention_mask"].sum(1).tolist() == [16_000, 3_200]
     assert batch["input_values"][1, 3_200:].abs().sum() == 0
     assert batch["labels"].shape == (2, 11) and (batch["labels"][0] == IGNORED).sum() == 6
-
-
-@pytest.mark.parametrize("speed", [0.9, 1.0, 1.1])
-def test_faster_speech_is_shorter_and_higher(speed):
-    slow = Utterance("a", torch.from_numpy(tone(2.0, pitch=400)), "one", [3])
-    fast = at_speed(slow, speed)
-    assert fast.seconds == pytest.approx(2.0 / speed, abs=0.001)
-    spectrum = torch.fft.rfft(fast.samples[:16_000]).abs()
-    assert spectrum.argmax() == pytest.approx(400 * speed, abs=1)
 
 
 def test_recordings_without_sound_are_not_trained_on_and_named(tmp_path, tokenizer):

@@ -125,7 +125,7 @@ def test_a_second_costs_more_in_a_longer_utterance():
 def test_counting_leaves_real_models_alone():
     # The mel filter bank is kept for the process: a fake one would break what comes after.
     multiply_adds(small_config(num_mel_bins=41), 1.0)
-    features, _ = log_mel(torch.randn(1, 1600), torch.tensor([1600]), 41)
+    features, _ = log_mel(torch.randn(1, 1600), torch.tensor([1600]), 41, "speech")
     assert features.std() > 0.1
     out = EarlyExitForCTC(small_config()).eval()(torch.randn(1, 16_000))
     assert all(torch.isfinite(logits).all() for logits in out.logits)
