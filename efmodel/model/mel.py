@@ -23,6 +23,7 @@ MIN_DEVIATION = 0.1
 SPEECH_FLOOR = 1e-8  # the same for normalisation by speech level, which keeps quiet recordings
 # Natural logarithms of energy relative to the speech level.
 QUIETEST = -9.0  # all that is 39 dB below the speech is equally quiet
+WEIGHT = 1.0
 CENTRE, SCALE = -3.5, 2.5  # mean and deviation of speech
 
 
@@ -82,7 +83,7 @@ def by_speech_level(mel: Tensor, mask: Tensor) -> Tensor:
     ``mel`` is ``[batch, mel frames, bands]``, ``mask`` is 1 for an utterance's frames.
     """
     power = mel.mean(2, keepdim=True) + SPEECH_FLOOR
-    weight = power.sqrt() * mask
+    weight = power**WEIGHT * mask
     level = (weight * power.log()).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
     relative = (torch.log(mel + SPEECH_FLOOR) - level).clamp(min=QUIETEST)
     return (relative - CENTRE) / SCALE * mask

@@ -110,7 +110,7 @@ def test_what_is_kept_is_whole_or_measured_again(disk, caplog):
         assert f"{path} is damaged" in caplog.text
 
 
-def test_a_capacity_that_version_0_1_0_stored_still_loads(disk, tokenizer):
+def test_a_record_of_version_0_1_0_is_read_and_a_key_names_all_that_costs(disk, tokenizer):
     record = (
         '{"capacity": 2, "why": "measured", "costs": [{"exit": 1, "parameters": 10, "seconds": 0.5,'
         ' "peak_mb": 700.0, "obstacle": ""}]}'
@@ -119,14 +119,15 @@ def test_a_capacity_that_version_0_1_0_stored_still_loads(disk, tokenizer):
     file.parent.mkdir(parents=True)
     file.write_text(f"{hashlib.sha256(record.encode()).hexdigest()}\n{record}\n")
     assert store.load("x") == NodeCapacity(2, "measured", [Cost(1, 10, 0.5, 700.0)])
-    # The key of that version, for the same node and model.
+    # The key says what a measurement holds for; augmentation, newer than that version, makes
+    # takes longer, so that a node measures again.
     device = node(capacity=2)
     task = Task.of(query(small_config(), tokenizer), device)
     settings = Settings.from_run_config(device.run_config)
     names = (
         "freeze", "train", "batch_seconds", "batch_utterances", "max_seconds",
-        "speed_perturbation", "precision", "compile", "gradient_checkpointing", "distill",
-        "proximal_mu", "memory_mb", "seconds_per_audio_second",
+        "speed_perturbation", "augment", "precision", "compile", "gradient_checkpointing",
+        "distill", "proximal_mu", "memory_mb", "seconds_per_audio_second",
     )  # fmt: skip
     described = {
         "model": json.loads(task.model_config),

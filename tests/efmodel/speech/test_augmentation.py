@@ -74,7 +74,7 @@ def test_pauses_stand_around_and_between_utterances():
 
 
 def test_the_labels_of_joined_texts_are_those_of_the_joined_text(tokenizer):
-    for each in (tokenizer):
+    for each in (tokenizer, vocabulary.of_preset("paper")):
         joined = [*text.encode("one", each), *text.space(each), *text.encode("two", each)]
         assert joined == text.encode("one two", each)
 
