@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # a query is answered without torch and transformers, seconds
 
 # Server and node compare this number. Raise it with any change to a message that an older node or
 # an older server would misread.
-PROTOCOL = 2
+PROTOCOL = 3
 
 # Names of a message's records.
 ARRAYS = "arrays"
