@@ -1,7 +1,7 @@
 """The ClientApp: what a node does with a query and with a training message.
 
-On a device each message starts a new process. Training alone needs torch, transformers and
-datasets: they are imported with ``client_app.round``, never for a query.
+On a device each message starts a new process. Training alone needs torch and transformers:
+they are imported with ``client_app.round``, never for a query.
 """
 
 from functools import partial
@@ -23,7 +23,7 @@ app = ClientApp()
 
 @app.query()
 def query(message: Message, context: Context) -> Message:
-    """Answer with this node's capacity, its name and its tag."""
+    """Answer with this node's capacity, its name, its tag, and what is counted of its texts."""
     if reason := protocol_mismatch(message):
         return refuse(message, Refusal.PROTOCOL, reason)
     task = Task.of(message, context)
@@ -35,6 +35,9 @@ def query(message: Message, context: Context) -> Message:
     answer.update({key: str(node[key]) for key in (NAME, TAG) if key in node})
     if task.partition:
         answer[NAME] = f"partition {task.node_name}"
+    from client_app.texts import counted  # datasets takes a second to import
+
+    answer.update(counted(task))
     return Message(RecordDict({CONFIG: answer}), reply_to=message)
 
 

@@ -4,12 +4,11 @@ import random
 from functools import lru_cache
 from typing import NamedTuple
 
-from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from client_app.task import Task
+from client_app.texts import of_partition, source
 from efmodel.config import EarlyExitConfig
-from efmodel.partition import utterances_of
 from efmodel.settings import Settings
 from efmodel.speech import corpus, vocabulary
 from efmodel.speech.recordings import DataError, Limits
@@ -40,34 +39,9 @@ def recordings(
     DataError
         If the data is missing or leaves nothing to train on.
     """
-    node = task.node_config
-    path = str(node.get("data-path", task.settings.data_path))
-    data = "audiofolder" if "data-path" in node else task.settings.data
+    data, path = source(task)
     key = _Preparation(config, tokenizer)
     return _recordings(data, path, task.partition, task.settings, key)
-
-
-def of_partition(
-    dataset: Dataset, partition: tuple[int, int] | None, settings: Settings
-) -> list[int]:
-    """Return the indices of a node's recordings in a corpus's training half.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        The training half.
-    partition : tuple of int, optional
-        A simulated node's number and how many there are; None for a device, which holds all.
-    settings : Settings
-        ``partition``, ``max_utterances`` and ``seed`` are used.
-    """
-    indices = list(range(len(dataset)))
-    if partition is not None:
-        speakers = dataset["speaker"][:]
-        indices = utterances_of(settings.partition, speakers, *partition, settings.seed)
-    if 0 < settings.max_utterances < len(indices):
-        indices = sorted(random.Random(settings.seed).sample(indices, settings.max_utterances))
-    return indices
 
 
 class _Preparation:

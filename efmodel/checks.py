@@ -40,7 +40,7 @@ def at_least(low: float) -> Check:
     return Check(lambda value: low <= value < float("inf"), f"a number from {low}")
 
 
-def parsed_by(parse: Callable[[str], object], wanted: str) -> Check:
+def parsed_by(parse: Callable[[str], object], wanted: str, choices: tuple[str, ...] = ()) -> Check:
     """Demand a text that ``parse`` reads without a ``ValueError``."""
 
     def holds(value: str) -> bool:
@@ -50,7 +50,7 @@ def parsed_by(parse: Callable[[str], object], wanted: str) -> Check:
             return False
         return True
 
-    return Check(holds, wanted)
+    return Check(holds, wanted, choices)
 
 
 ABOVE_ZERO = Check(lambda value: 0 < value < float("inf"), "a number above 0")

@@ -15,8 +15,9 @@ from transformers.utils import logging
 from efmodel.model.early_exit import EarlyExitForCTC
 from efmodel.model.loading import load
 from efmodel.settings import Settings
-from efmodel.speech import corpus, text
+from efmodel.speech import corpus, text, vocabulary
 from efmodel.speech.batches import Inputs, batches, collate
+from efmodel.speech.normaliser import Normaliser, in_units
 from efmodel.speech.recordings import DataError
 from efmodel.speech.utterances import Utterance, prepare
 
@@ -47,12 +48,15 @@ class _ErrorRate(evaluate.Metric):  # type: ignore[misc]
 
 
 class WordErrorRate(_ErrorRate):
-    """``compute(predictions, references)`` gives ``wer``, ``errors`` and ``words``."""
+    """``compute(predictions, references)`` gives ``wer``, ``errors`` and ``words``.
+
+    In scripts without spaces each character counts as a word.
+    """
 
     unit = "word"
 
     def _compute(self, predictions: list[str], references: list[str]) -> dict[str, float | int]:
-        counts = jiwer.process_words(references, predictions)
+        counts = jiwer.process_words([*map(in_units, references)], [*map(in_units, predictions)])
         errors = counts.substitutions + counts.deletions + counts.insertions
         words = counts.hits + counts.substitutions + counts.deletions
         return {"wer": errors / words, "errors": errors, "words": words}
@@ -146,7 +150,8 @@ def score(
     texts, losses, order = transcribe(model, utterances, tokenizer, batch_seconds, inputs)
     references = [utterance.text for utterance in order]
     scores = []
-    for predictions, loss in zip(texts, losses, strict=True):
+    for spoken, loss in zip(texts, losses, strict=True):
+        predictions = [text.normalise(each, tokenizer)[0] for each in spoken]
         by_word = WordErrorRate().compute(predictions=predictions, references=references)
         by_character = CharacterErrorRate().compute(predictions=predictions, references=references)
         scores.append(
@@ -175,15 +180,20 @@ class CorpusScore:
         Their length in all.
     exits : list of ExitScore
         One per exit.
+    texts : str
+        How references and hypotheses were normalised, in words.
     """
 
     half: str
     utterances: int
     seconds: float
     exits: list[ExitScore]
+    texts: str
 
 
-def score_corpus(folder: Path, data: str, exit: int | None = None) -> CorpusScore:
+def score_corpus(
+    folder: Path, data: str, exit: int | None = None, normaliser: Normaliser | None = None
+) -> CorpusScore:
     """Evaluate a model on a corpus' test half, or on all of it if it has none.
 
     Parameters
@@ -194,6 +204,8 @@ def score_corpus(folder: Path, data: str, exit: int | None = None) -> CorpusScor
         A folder of recordings, or a corpus by name.
     exit : int, optional
         The exit at which the model is cut; by default all exits are evaluated.
+    normaliser : Normaliser, optional
+        How references and hypotheses are normalised; by default as the model's training texts.
 
     Raises
     ------
@@ -204,6 +216,8 @@ def score_corpus(folder: Path, data: str, exit: int | None = None) -> CorpusScor
     """
     logging.disable_progress_bar()  # of transformers
     model, tokenizer = load(folder, exit)
+    if normaliser is not None:
+        tokenizer = vocabulary.with_normaliser(tokenizer, normaliser)
     source = corpus.load(*corpus.named(data))
     half, dataset = ("test", source.test) if source.test is not None else ("all", source.train)
     utterances, skipped = prepare(dataset, tokenizer, model.config, to_train=False)
@@ -212,4 +226,5 @@ def score_corpus(folder: Path, data: str, exit: int | None = None) -> CorpusScor
         raise DataError(f"data: found no readable utterance in {data}")
     seconds = sum(utterance.seconds for utterance in utterances)
     exits = score(model, utterances, tokenizer, Settings.batch_seconds)
-    return CorpusScore(half, len(utterances), seconds, exits)
+    texts = str(vocabulary.normaliser_of(tokenizer))
+    return CorpusScore(half, len(utterances), seconds, exits, texts)

@@ -6,10 +6,13 @@ for answers with an error whose code is a :class:`Refusal`.
 """
 
 import json
+from collections import Counter
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from flwr.app import ConfigRecord
+
+from efmodel.speech.alphabet import TextCount
 
 if TYPE_CHECKING:  # a query is answered without torch and transformers, seconds of imports
     from transformers import PreTrainedTokenizerBase
@@ -35,10 +38,14 @@ CAPACITY = "capacity"  # also in a query's answer, and in the metrics of a reply
 WIRE_DTYPE = "wire-dtype"
 FROZEN_SET = "frozen"  # the name under which a node keeps the frozen tensors on its disk
 PROXIMAL_MU = "proximal-mu"  # sent by Flower's FedProx
+ASK_ALPHABET = "ask-alphabet"  # of a query: which characters do this node's texts use?
 
 # Further keys of a query's answer.
 NAME = "name"
 TAG = "tag"
+TEXT_COUNTS = "text-counts"  # list: texts, those without a letter left, letters, those lost
+ALPHABET = "alphabet"  # the characters, if asked for, and how often each one is used
+ALPHABET_COUNTS = "alphabet-counts"  # list
 
 # Metrics of a training reply. The lists have one number per exit, shallow to deep.
 NUM_EXAMPLES = "num-examples"  # utterances trained on; Flower's own name
@@ -62,6 +69,34 @@ class Refusal(IntEnum):
 
     PROTOCOL = 1001  # the node speaks another version of this protocol
     CAPACITY = 1002  # the node can train less than the request asks for
+
+
+def answer_texts(counted: TextCount, with_alphabet: bool) -> dict[str, str | list[int]]:
+    """Return what a node's answer to a query says of its texts; none of them is in it."""
+    answer: dict[str, str | list[int]] = {TEXT_COUNTS: counted.numbers()}
+    if with_alphabet:
+        answer[ALPHABET] = "".join(counted.alphabet)
+        answer[ALPHABET_COUNTS] = list(counted.alphabet.values())
+    return answer
+
+
+def read_texts(answer: ConfigRecord) -> TextCount | None:
+    """Return what a node's answer says of its texts; None if it says nothing, or nonsense."""
+    numbers, characters = answer.get(TEXT_COUNTS), answer.get(ALPHABET, "")
+    uses = answer.get(ALPHABET_COUNTS, [])
+    if not (_are_counts(numbers, 4) and isinstance(characters, str)):
+        return None
+    if not _are_counts(uses, len(characters)):
+        return None
+    return TextCount.of(numbers, Counter(dict(zip(characters, uses, strict=True))))
+
+
+def _are_counts(values: object, length: int) -> TypeGuard[list[int]]:
+    return (
+        isinstance(values, list)
+        and len(values) == length
+        and all(type(value) is int and value >= 0 for value in values)
+    )
 
 
 def describe_model(config: "EarlyExitConfig", tokenizer: "PreTrainedTokenizerBase") -> ConfigRecord:

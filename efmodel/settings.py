@@ -23,9 +23,11 @@ from efmodel.checks import (
 from efmodel.errors import UserError, did_you_mean
 from efmodel.exit_weights import EXIT_WEIGHTS
 from efmodel.partition import PARTITIONS, kind_and_number
+from efmodel.speech import alphabet, languages
+from efmodel.speech.normaliser import Normaliser
 
 # Topics of the keys, in the order in which tables show them.
-MODEL, DATA, SIMULATION = "model", "data", "simulation"
+MODEL, DATA, TEXTS, SIMULATION = "model", "data", "texts", "simulation"
 TRAINING, AGGREGATION, COHORT = "training", "aggregation", "cohort"
 PRIVACY, DEVICES, RUN = "privacy", "devices", "run"
 
@@ -156,6 +158,48 @@ class Settings:
     )  # fmt: skip
     max_seconds: float = key(
         DATA, 30.0, "Longest recording, in seconds; longer ones are skipped.", ABOVE_ZERO
+    )
+
+    vocabulary: str = key(
+        TEXTS,
+        "auto",
+        "Characters or pieces of words that a model spells with. `auto`: what the clients' texts "
+        "use, asked before round 1 (a-z and the apostrophe where that suffices). A language "
+        "(`de`), the characters themselves (`characters:abc`), pieces of words learned from a "
+        "text file on the server (`bpe:FILE:256`), or a file with characters or a tokenizer. A "
+        "saved model and a checkpoint keep their own with `auto`.",
+        parsed_by(alphabet.source, alphabet.WANTED, (alphabet.AUTO, *languages.known())),
+    )
+    vocabulary_min_nodes: int = key(
+        TEXTS,
+        2,
+        "With `vocabulary=auto`, leave out characters that fewer nodes use; if there are fewer "
+        "nodes than this, those that not all of them use.",
+        at_least(1),
+    )
+    language: str = key(
+        TEXTS,
+        "",
+        "Language of the texts, such as `de`: its numbers, currencies, times and signs become "
+        "words, and its alphabet is in the vocabulary. Empty: rules that suit every language.",
+        Check(
+            lambda code: not code or code in languages.known(),
+            "empty, or one of " + ", ".join(languages.known()),
+            tuple(languages.known()),
+        ),
+    )
+    case: str = key(
+        TEXTS,
+        "fold",
+        "Whether capital and small letters are the same (`fold`) or differ (`keep`).",
+        one_of("fold", "keep"),
+    )
+    numbers: str = key(
+        TEXTS,
+        "words",
+        "What becomes of digits in texts: `words`, where `language` is set and has them; "
+        "`digits`, characters like any other; `drop`.",
+        one_of("words", "digits", "drop"),
     )
 
     partition: str = key(
@@ -401,6 +445,11 @@ class Settings:
     resume: str = key(
         RUN, "", "Folder of a run to resume after its last round. Empty: start a new run."
     )
+
+    @property
+    def normaliser(self) -> Normaliser:
+        """How the texts of a run are normalised."""
+        return Normaliser(self.language, self.case, self.numbers)
 
     @classmethod
     def from_run_config(cls, config: Mapping[str, Any]) -> "Settings":

@@ -28,6 +28,7 @@ from server_app.rounds import Rounds
 from server_app.run_folder import RunFolder, read_metrics
 from server_app.strategy.base import RunStrategy
 from server_app.strategy.registry import build
+from server_app.vocabulary import settle
 
 
 def federate(grid: Grid, context: Context) -> RunFolder:
@@ -35,14 +36,19 @@ def federate(grid: Grid, context: Context) -> RunFolder:
     settings = Settings.from_run_config(context.run_config)
     torch.manual_seed(settings.seed)
     model, tokenizer = starting_model(settings)
-    test_set = test_utterances(settings, model, tokenizer)
     frozen = parse(settings.freeze, settings.train, model.config.num_hidden_layers)
     owners = model.owner_exits()
     strategy = build(settings, owners, {name for name in owners if frozen.holds(name)})
     resume, output = settings.resume, settings.output
     folder = RunFolder.open(resume) if resume else RunFolder.create(output)
-    with run_lock.held(folder.path):
+    with run_lock.held(folder.path), run_log.written_to(folder.log):
         log(INFO, "run folder: %s", folder.path)
+        changes = folder.changes(context.run_config) if resume else {}
+        if not resume:  # it may take long until enough nodes are there
+            write_config(folder, context.run_config, after=0)
+        nodes = strategy.nodes
+        model, tokenizer = settle(grid, nodes, settings, folder, changes, (model, tokenizer))
+        test_set = test_utterances(settings, model, tokenizer)
         checkpoints = Checkpoints(folder.checkpoints)
         start, after = ArrayRecord(model.state_dict()), 0
         if settings.resume:
@@ -53,6 +59,7 @@ def federate(grid: Grid, context: Context) -> RunFolder:
         strategy.summary()
         request = describe_model(model.config, tokenizer)
         strategy.check_nodes(grid, request)
+        nodes.gather(grid, settings.min_nodes, request)  # what the vocabulary loses is logged now
         rounds = Rounds(
             grid=grid,
             strategy=strategy,
@@ -64,8 +71,7 @@ def federate(grid: Grid, context: Context) -> RunFolder:
             num_exits=model.config.num_exits,
             count_costs=partial(client_costs, strategy, model.config),
         )
-        with run_log.written_to(folder.log):
-            arrays = rounds.run(start, after)
+        arrays = rounds.run(start, after)
         model.load_state_dict(arrays.to_torch_state_dict())
         write_results(folder, settings, model, tokenizer)
     return folder

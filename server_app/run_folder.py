@@ -1,4 +1,4 @@
-"""The folder of one run: config.json, metrics.jsonl, checkpoints/, model/, report.html."""
+"""The folder of one run: config.json, vocabulary.json, metrics.jsonl, checkpoints/, model/ ..."""
 
 import json
 import shutil
@@ -97,6 +97,11 @@ class RunFolder:
     def command(self) -> Path:
         """How the run was started: method, number of nodes, commands, package versions."""
         return self.path / "command.json"
+
+    @property
+    def vocabulary(self) -> Path:
+        """The run's tokenizer, and where its characters come from."""
+        return self.path / "vocabulary.json"
 
     @property
     def checkpoints(self) -> Path:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # they bring in torch, see PLAIN
 # takes longer than its SuperLink to start.
 PLAIN = (
     "model", "exit-layers", "data", "data-path", "max-seconds", "capacities",
+    "vocabulary", "language", "case", "numbers",
     "strategy", "strategy-options", "select", "max-update-norm", "dp-noise-multiplier",
 )  # fmt: skip
 
@@ -94,14 +95,14 @@ def check(settings: Settings, nodes: int, speech: "Dataset") -> list[str]:
     if is_plain(settings):
         return []
     skip_compiler_and_sharding()
-    from efmodel.model.loading import describe
+    from efmodel.model.loading import describe_start
     from server_app.strategy import registry
 
     registry.check(settings)
-    exit_layers = [int(layer) for layer in settings.exit_layers.split(",") if layer.strip()]
-    config, tokenizer = describe(settings.model, exit_layers)
+    config, tokenizer = describe_start(settings)
     check_cohort(settings, nodes, config.num_exits)
-    return check_speech(settings, nodes, speech, config, tokenizer)
+    warnings, tokenizer = check_texts(settings, nodes, speech, tokenizer)
+    return warnings + check_speech(settings, nodes, speech, config, tokenizer)
 
 
 def is_plain(settings: Settings) -> bool:
@@ -161,6 +162,33 @@ def check_cohort(settings: Settings, nodes: int, exits: int) -> None:
         )
 
 
+def check_texts(
+    settings: Settings, nodes: int, speech: "Dataset", tokenizer: "PreTrainedTokenizerBase"
+) -> "tuple[list[str], PreTrainedTokenizerBase]":
+    """Return a warning if the vocabulary loses much of the texts, and the tokenizer of the run.
+
+    With ``vocabulary=auto`` the server will ask the clients for their characters; what it will
+    choose is known here.
+    """
+    from client_app.texts import of_partition
+    from efmodel.model.loading import has_own_vocabulary
+    from efmodel.speech import alphabet, text, vocabulary
+    from server_app.vocabulary import stored_tokenizer
+
+    texts = [speech.select(of_partition(speech, (client, nodes), settings))["text"][:]
+             for client in range(nodes)]  # fmt: skip
+    if settings.resume:
+        tokenizer = stored_tokenizer(RunFolder.open(settings.resume)) or tokenizer
+    elif settings.vocabulary == alphabet.AUTO and not has_own_vocabulary(settings.model):
+        every_letter = alphabet.every_letter(settings.normaliser)
+        counts = [alphabet.count(of_client, every_letter).alphabet for of_client in texts]
+        tokenizer = vocabulary.of_texts(counts, settings.vocabulary_min_nodes, tokenizer)[0]
+    spelling = text.spelling_of(tokenizer)
+    counted = (alphabet.count(of_client, spelling) for of_client in texts)
+    line = alphabet.warning(sum(counted, alphabet.TextCount()))
+    return [line] if line else [], tokenizer
+
+
 def check_speech(
     settings: Settings,
     nodes: int,
@@ -175,7 +203,7 @@ def check_speech(
     DataError
         If no client has one.
     """
-    from client_app.recordings import of_partition
+    from client_app.texts import of_partition
     from efmodel.speech.recordings import DataError
     from efmodel.speech.utterances import SECONDS, prepare
 

@@ -107,13 +107,14 @@ def _clients(config: dict[str, Any], data: str | None, asked: int | None, of_pre
         The numbers of clients of ``clients.number_of_clients``.
     """
     from efmodel.settings import Settings
-    from efmodel.speech import corpus, recordings
+    from efmodel.speech import alphabet, corpus, recordings
     from simulation import clients
 
     if data is not None:
         config["data"], config["data-path"] = corpus.named(data, config["data-path"])
     if config["data-path"]:  # absolute: the run's processes work in a folder of their own
         config["data-path"] = str(Path(config["data-path"]).expanduser().resolve())
+    config["vocabulary"] = alphabet.source(config["vocabulary"]).absolute()
     settings = Settings.from_run_config(config)
     speech = corpus.load(settings.data, settings.data_path, recordings.Limits.of(settings)).train
     nodes = clients.number_of_clients(asked, of_preset, settings, speech["speaker"][:])

@@ -20,6 +20,7 @@ COST_SETTINGS = (
     "augment",    "precision", "compile", "gradient_checkpointing", "distill", "proximal_mu",
     "memory_mb", "seconds_per_audio_second",
 )  # fmt: skip
+DEFAULT_VOCABULARY = 30  # tokens
 
 
 class CapacityError(ValueError):
@@ -139,7 +140,8 @@ def cache_key(task: Task) -> str:
     """
     settings = asdict(task.settings)
     described = {
-        "model": task.model_sizes,
+        # A query may come before the vocabulary is known, whose size hardly matters.
+        "model": task.model_sizes | {"vocab_size": DEFAULT_VOCABULARY},
         "said": task.node_config.get("capacity", 0),  # version 0.1.0's word: its files still count
         "settings": {name: settings[name] for name in COST_SETTINGS},
         "versions": [version(package) for package in ("torch", "transformers")],

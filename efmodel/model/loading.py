@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from torch import nn
 from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from efmodel.config import PRESETS, EarlyExitConfig, preset
@@ -21,7 +22,8 @@ from efmodel.model.early_exit import EarlyExitForCTC
 from efmodel.model.lora import with_adapters
 from efmodel.model.weights import load_whole
 from efmodel.settings import Settings, SettingsError
-from efmodel.speech import vocabulary
+from efmodel.speech import alphabet, vocabulary
+from efmodel.speech.normaliser import Normaliser
 
 _NO_MODEL = "model: found no config.json in {}, wanted a saved model's folder"
 
@@ -60,7 +62,9 @@ def load(folder: Path, exit: int | None = None) -> Recogniser:
 
 
 def describe(
-    model: str, exit_layers: Sequence[int] | None = None
+    model: str,
+    exit_layers: Sequence[int] | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> tuple[EarlyExitConfig, PreTrainedTokenizerBase]:
     """Return the configuration and the tokenizer of a model, without reading or making weights.
 
@@ -70,6 +74,8 @@ def describe(
         A preset, the folder of a saved model or of a run, or a pretrained checkpoint.
     exit_layers : Sequence[int], optional
         Exits of a pretrained checkpoint; by default after every second layer and the last.
+    tokenizer : PreTrainedTokenizerBase, optional
+        A tokenizer in place of the model's own or the default one.
 
     Raises
     ------
@@ -77,32 +83,92 @@ def describe(
         If there is no such model.
     """
     if model in PRESETS:
-        tokenizer = vocabulary.of_preset(model)
-        sizes = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-        return preset(model, **sizes), tokenizer
+        tokenizer = tokenizer or vocabulary.of_preset(model)
+        return preset(model, **_sizes(tokenizer)), tokenizer
     with _readable(model):
         if folder := _saved_model(model):
             config = EarlyExitConfig.from_pretrained(folder)
-            return config, _read_tokenizer(folder, config)
+            own = _read_tokenizer(folder, config)
+        else:
+            checkpoint = _checkpoint(model)
+            config, _ = backbone.describe(checkpoint, exit_layers, None)
+            own = backbone.tokenizer(checkpoint, config)
+    return (config, own) if tokenizer is None else (config.changed(**_sizes(tokenizer)), tokenizer)
+
+
+def _sizes(tokenizer: PreTrainedTokenizerBase) -> dict[str, int | None]:
+    """Return the fields of a configuration that a tokenizer sets."""
+    return {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+
+
+def has_own_vocabulary(model: str) -> bool:
+    """Return whether a model has heads that spell already: a saved one, or a CTC checkpoint.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model.
+    """
+    if model in PRESETS:
+        return False
+    with _readable(model):
+        if _saved_model(model):
+            return True
         checkpoint = _checkpoint(model)
-        config, _ = backbone.describe(checkpoint, exit_layers, None)
-        return config, backbone.tokenizer(checkpoint, config)
+        return backbone.has_ctc_head(checkpoint, backbone.source_config(checkpoint))
 
 
-def starting_model(settings: Settings) -> Recogniser:
+def named_tokenizer(settings: Settings) -> PreTrainedTokenizerBase | None:
+    """Return the tokenizer that the run config's ``vocabulary`` names; None with "auto".
+
+    Raises
+    ------
+    VocabularyError
+        If its file is missing, or holds no vocabulary.
+    """
+    if settings.vocabulary == alphabet.AUTO:
+        return None
+    return vocabulary.named(settings.vocabulary, settings.normaliser)
+
+
+def describe_start(
+    settings: Settings, tokenizer: PreTrainedTokenizerBase | None = None
+) -> tuple[EarlyExitConfig, PreTrainedTokenizerBase]:
+    """Return configuration and tokenizer of the model from which a run starts, without weights.
+
+    Parameters and exceptions are those of ``starting_model``.
+    """
+    exit_layers = [int(layer) for layer in settings.exit_layers.split(",") if layer.strip()]
+    tokenizer = tokenizer or named_tokenizer(settings)
+    config, tokenizer = describe(settings.model, exit_layers, tokenizer)
+    return config, _of_run(tokenizer, settings)
+
+
+def starting_model(
+    settings: Settings, tokenizer: PreTrainedTokenizerBase | None = None
+) -> Recogniser:
     """Return the model from which a run starts, and its tokenizer.
 
-    The run config's ``model`` names it; ``exit-loss``, ``train`` and ``lora-rank`` are applied.
+    The run config's ``model`` names it; ``exit-loss``, ``train``, ``lora-rank`` and, where the
+    model spells in other tokens than ``tokenizer``, new heads are applied.
+
+    Parameters
+    ----------
+    settings : Settings
+        The run config.
+    tokenizer : PreTrainedTokenizerBase, optional
+        By default the one that ``vocabulary`` names; with "auto" the model's own or the default.
 
     Raises
     ------
     SettingsError
-        If there is no such model, or its weights are damaged.
+        If there is no such model or vocabulary, or the model's weights are damaged.
     """
     try:
+        tokenizer = tokenizer or named_tokenizer(settings)
         with _readable(settings.model):
-            model, tokenizer = _build(settings)
-    except ModelError as error:
+            model, tokenizer = _build(settings, tokenizer)
+    except (ModelError, vocabulary.VocabularyError) as error:
         raise SettingsError(str(error)) from error
     model.config.update({"exit_loss": settings.exit_loss})
     if settings.train == "lora":
@@ -110,16 +176,37 @@ def starting_model(settings: Settings) -> Recogniser:
     return model, tokenizer
 
 
-def _build(settings: Settings) -> Recogniser:
+def _build(settings: Settings, tokenizer: PreTrainedTokenizerBase | None) -> Recogniser:
     """Return the model that the run config names: random, saved, or pretrained weights."""
-    if folder := _saved_model(settings.model):
-        return _read(folder)
     exit_layers = [int(layer) for layer in settings.exit_layers.split(",") if layer.strip()]
-    config, tokenizer = describe(settings.model, exit_layers)
     if settings.model in PRESETS:
-        return EarlyExitForCTC(config), tokenizer
-    model = EarlyExitForCTC.from_backbone(_checkpoint(settings.model), exit_layers)
-    return model, tokenizer
+        config, tokenizer = describe(settings.model, exit_layers, tokenizer)
+        return EarlyExitForCTC(config), _of_run(tokenizer, settings)
+    if folder := _saved_model(settings.model):
+        model, own = _read(folder)
+    else:
+        _, own = describe(settings.model, exit_layers)
+        model = EarlyExitForCTC.from_backbone(_checkpoint(settings.model), exit_layers)
+    if tokenizer is None:
+        return model, _of_run(own, settings)
+    if tokenizer.get_vocab() != own.get_vocab():
+        _set_new_heads(model, tokenizer)
+    return model, _of_run(tokenizer, settings)
+
+
+def _of_run(tokenizer: PreTrainedTokenizerBase, settings: Settings) -> PreTrainedTokenizerBase:
+    """Return a tokenizer with the run's normaliser; its own where the run config says nothing."""
+    if settings.normaliser == Normaliser():
+        return tokenizer
+    return vocabulary.with_normaliser(tokenizer, settings.normaliser)
+
+
+def _set_new_heads(model: EarlyExitForCTC, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Replace what each exit spells with by random weights for another vocabulary."""
+    model.config.update(_sizes(tokenizer))
+    for head in model.exits.values():
+        head.projection = nn.Linear(model.config.hidden_size, model.config.vocab_size)
+        model._init_weights(head.projection)
 
 
 def _read(folder: Path) -> Recogniser:

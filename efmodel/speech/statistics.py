@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from efmodel.config import EarlyExitConfig
 from efmodel.errors import MAX_NAMED
 from efmodel.speech import audio, corpus
+from efmodel.speech.normaliser import in_units
 from efmodel.speech.utterances import (
     SECONDS,
     Skipped,
@@ -88,7 +89,7 @@ def count(
             census.seconds.append(seconds)
             speaker = fields["speaker"]
             census.speakers[speaker] = census.speakers.get(speaker, 0.0) + seconds
-            census.words.update(row.text.split())
+            census.words.update(in_units(row.text).split())
     return census
 
 

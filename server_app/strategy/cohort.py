@@ -11,7 +11,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.common import log
 from flwr.serverapp import Grid
 
-from efmodel.protocol import CAPACITY, CONFIG, NAME, PROTOCOL, PROTOCOL_KEY, TAG
+from efmodel.protocol import CAPACITY, CONFIG, NAME, PROTOCOL, PROTOCOL_KEY, TAG, read_texts
+from efmodel.speech import alphabet
 from server_app.strategy.exchange import Traffic, exchange, tensor_bytes
 from server_app.strategy.node import Node
 from server_app.strategy.reply import error_reason
@@ -35,6 +36,13 @@ class Nodes:
         Seconds to wait for enough nodes, and for the answers to queries.
     selected : Callable[[Node], bool]
         Whether a node may take part.
+
+    Attributes
+    ----------
+    met : dict of int to Node
+        The nodes by id.
+    texts : dict of int to TextCount
+        What the nodes' last answers say of their texts, by id.
     """
 
     def __init__(self, num_exits: int, timeout: float, selected: Callable[[Node], bool]) -> None:
@@ -42,6 +50,7 @@ class Nodes:
         self.timeout = timeout
         self.selected = selected
         self.met: dict[int, Node] = {}
+        self.texts: dict[int, alphabet.TextCount] = {}
 
     def gather(
         self, grid: Grid, wanted: int, config: ConfigRecord
@@ -128,9 +137,16 @@ class Nodes:
                 del failed[id]
             except (ValueError, KeyError) as error:
                 failed[id] = str(error)
+        self._warn_of_lost_letters(new_ids - failed.keys())
         for id, reason in failed.items():
             log(WARNING, "node %d left out, its query failed: %s", id, reason)
         return failed
+
+    def _warn_of_lost_letters(self, ids: set[int]) -> None:
+        """Log once what the vocabulary loses of the texts of these nodes, if it is much."""
+        counts = [self.texts[id] for id in ids & self.texts.keys()]
+        if line := alphabet.warning(sum(counts, alphabet.TextCount())):
+            log(WARNING, "%s (%d nodes)", line, len(counts))
 
     def _with_unique_name(self, node: Node, connected: set[int]) -> Node:
         """Return the node with its id in its name if a connected node has the same name.
@@ -158,6 +174,8 @@ class Nodes:
         capacity = record.get(CAPACITY)
         if type(capacity) is not int or not 1 <= capacity <= self.num_exits:
             raise ValueError(f"{CAPACITY}: found {capacity!r}, wanted 1 to {self.num_exits}")
+        if counted := read_texts(record):
+            self.texts[id] = counted
         return Node(id, str(record.get(NAME, id)), capacity, str(record.get(TAG, "")))
 
 

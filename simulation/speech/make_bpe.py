@@ -13,15 +13,9 @@ import subprocess
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from string import ascii_lowercase
 from typing import Annotated
 
 import typer
-from tokenizers import Tokenizer
-from tokenizers.decoders import Metaspace as MetaspaceDecoder
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import Metaspace
-from tokenizers.trainers import BpeTrainer
 
 from efmodel.speech import vocabulary
 
@@ -48,18 +42,9 @@ def lines() -> Iterator[str]:
 
 def main(output: Annotated[Path, typer.Option()] = vocabulary.BPE256) -> None:
     """Learn the pieces and write them."""
-    tokenizer = Tokenizer(BPE(unk_token="<unk>"))
-    tokenizer.pre_tokenizer = Metaspace(vocabulary.METASPACE)
-    tokenizer.decoder = MetaspaceDecoder(vocabulary.METASPACE)
-    trainer = BpeTrainer(
-        vocab_size=SIZE,
-        special_tokens=["<pad>", "<unk>"],  # the blank is 0
-        initial_alphabet=[vocabulary.METASPACE, "'", *ascii_lowercase],
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(lines(), trainer)
-    tokenizer.save(str(output), pretty=False)
-    print(f"{output}: {tokenizer.get_vocab_size()} tokens")
+    definition = vocabulary.learned_pieces(lines(), SIZE, "the texts")
+    output.write_text(definition, encoding="utf-8")
+    print(f"{output}: {SIZE} tokens")
 
 
 if __name__ == "__main__":
