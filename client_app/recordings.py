@@ -11,7 +11,7 @@ from client_app.task import Task
 from efmodel.config import EarlyExitConfig
 from efmodel.partition import utterances_of
 from efmodel.settings import Settings
-from efmodel.speech import corpus, vocabulary
+from efmodel.speech import corpus, memory, vocabulary
 from efmodel.speech.recordings import DataError, Limits
 from efmodel.speech.utterances import SECONDS, Utterance, prepare
 
@@ -29,7 +29,7 @@ class Recordings(NamedTuple):
 def recordings(
     task: Task, config: EarlyExitConfig, tokenizer: PreTrainedTokenizerBase
 ) -> Recordings:
-    """Return this node's recordings, decoded.
+    """Return this node's recordings, which are decoded on demand.
 
     A simulated node holds its partition of the corpus's training half. A device holds all of its
     own ``data-path``. Either holds at most ``max-utterances``. The same utterances are held out in
@@ -43,8 +43,14 @@ def recordings(
     node = task.node_config
     path = str(node.get("data-path", task.settings.data_path))
     data = "audiofolder" if "data-path" in node else task.settings.data
+    memory.of_process().limit = task.settings.audio_mb * 1_000_000
     key = _Preparation(config, tokenizer)
     return _recordings(data, path, task.partition, task.settings, key)
+
+
+def read_again() -> None:
+    """Read all recordings again when they are asked for: some have changed."""
+    _recordings.cache_clear()
 
 
 def of_partition(
@@ -89,8 +95,8 @@ class _Preparation:
         return isinstance(other, _Preparation) and self._key == other._key
 
 
-# In a simulation one process plays the same nodes in every round: each node's speech is decoded
-# once. 64 nodes with two minutes of speech each take 0.5 GB.
+# In a simulation one process plays the same nodes in every round: each node's texts are read once.
+# They take about 2 kB an utterance; the audio has a memory of its own.
 @lru_cache(maxsize=64)
 def _recordings(
     data: str,

@@ -10,11 +10,11 @@ from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 
 from client_app.cache import frozen as frozen_cache
 from client_app.cache.features import FeatureCache, FrozenFeatures
-from client_app.cache.folder import cache_folder
 from client_app.capacity.own import CapacityError, node_capacity
-from client_app.recordings import Recordings, recordings
+from client_app.recordings import Recordings, read_again, recordings
 from client_app.task import Task
 from client_app.training import train
+from efmodel.cache_folder import cache_folder
 from efmodel.config import EarlyExitConfig
 from efmodel.evaluation import ExitScore, score
 from efmodel.model.early_exit import EarlyExitForCTC
@@ -39,6 +39,7 @@ from efmodel.protocol import (
     read_model,
 )
 from efmodel.speech.batches import Inputs, collate
+from efmodel.speech.recorded import ChangedError
 
 
 def train_round(task: Task, message: Message, context: Context) -> Message:
@@ -62,13 +63,17 @@ def train_round(task: Task, message: Message, context: Context) -> Message:
     frozen.keep(model)
     inputs = model_inputs(task, model, frozen)
 
-    with autocast(model.device, settings.precision):
-        scores = score(model, speech.held_out, tokenizer, settings.batch_seconds, inputs)
     # Flower's FedProx strategy sends its own mu.
     mu = cast(float, task.request.get(PROXIMAL_MU, settings.proximal_mu))
-    losses = train(
-        model, speech.to_train, settings, task.server_round, training_seed(task), mu, inputs
-    )
+    try:
+        with autocast(model.device, settings.precision):
+            scores = score(model, speech.held_out, tokenizer, settings.batch_seconds, inputs)
+        losses = train(
+            model, speech.to_train, settings, task.server_round, training_seed(task), mu, inputs
+        )
+    except ChangedError:
+        read_again()  # the next round leaves out what cannot be used any more
+        raise
 
     metrics = training_metrics(speech, losses) | held_out_metrics(scores, model.config.num_exits)
     metrics[WALL_SECONDS] = time.monotonic() - began

@@ -11,6 +11,7 @@ from efmodel.model.loss import exits_loss
 from efmodel.model.masking import choose_masks
 from efmodel.model.precision import autocast
 from efmodel.settings import Settings
+from efmodel.speech.ahead import ahead
 from efmodel.speech.batches import Inputs, at_speed, batches, collate
 from efmodel.speech.utterances import Utterance
 
@@ -100,13 +101,16 @@ def train(
         batches(utterances, settings.batch_seconds, seed + epoch, settings.batch_utterances)
         for epoch in range(settings.local_epochs)
     ]
+
+    def heard(batch: list[Utterance]) -> list[Utterance]:
+        return [at_speed(utterance, chance.choice(speeds)).decoded() for utterance in batch]
+
     steps = sum(len(epoch) for epoch in epochs)
     rates = iter([learning_rate(settings, server_round + step / steps) for step in range(steps)])
     for number, epoch in enumerate(epochs, start=1):
         losses = torch.zeros(model.config.num_exits)
-        for batch in epoch:
+        for batch in ahead(epoch, heard):
             optimizer.param_groups[0]["lr"] = next(rates)
-            batch = [at_speed(utterance, chance.choice(speeds)) for utterance in batch]
             with autocast(model.device, settings.precision):
                 output = model(**{k: v.to(model.device) for k, v in inputs(batch).items()})
             loss = exits_loss(

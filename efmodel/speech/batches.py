@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -71,7 +70,7 @@ def at_speed(utterance: Utterance, speed: float) -> Utterance:
         return utterance
     rate = round(100 * speed)  # whole hundredths keep the resampling filter small
     samples = torchaudio.functional.resample(utterance.samples, rate, 100)
-    return replace(utterance, samples=samples)
+    return utterance.with_samples(samples)
 
 
 Inputs = Callable[[Iterable[Utterance]], dict[str, Any]]  # makes a model's arguments from a batch

@@ -10,6 +10,7 @@ import torch
 from efmodel.config import IGNORED
 from efmodel.speech import recordings, vocabulary
 from efmodel.speech.batches import at_speed, collate
+from efmodel.speech.recorded import InMemory
 from efmodel.speech.utterances import Skipped, Utterance, prepare
 from tests.conftest import small_config, tone, write_folder
 
@@ -103,7 +104,7 @@ def test_collate_pads_and_says_where(tmp_path, tokenizer):
 
 @pytest.mark.parametrize("speed", [0.9, 1.0, 1.1])
 def test_faster_speech_is_shorter_and_higher(speed):
-    slow = Utterance("a", torch.from_numpy(tone(2.0, pitch=400)), "one", [3])
+    slow = Utterance("a", InMemory(torch.from_numpy(tone(2.0, pitch=400))), "one", [3])
     fast = at_speed(slow, speed)
     assert fast.seconds == pytest.approx(2.0 / speed, abs=0.001)
     spectrum = torch.fft.rfft(fast.samples[:16_000]).abs()
