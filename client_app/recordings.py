@@ -10,7 +10,7 @@ from client_app.task import Task
 from client_app.texts import of_partition, source
 from efmodel.config import EarlyExitConfig
 from efmodel.settings import Settings
-from efmodel.speech import corpus, vocabulary
+from efmodel.speech import corpus, memory, vocabulary
 from efmodel.speech.recordings import DataError, Limits
 from efmodel.speech.utterances import SECONDS, Utterance, prepare
 
@@ -28,7 +28,7 @@ class Recordings(NamedTuple):
 def recordings(
     task: Task, config: EarlyExitConfig, tokenizer: PreTrainedTokenizerBase
 ) -> Recordings:
-    """Return this node's recordings, decoded.
+    """Return this node's recordings, which are decoded on demand.
 
     A simulated node holds its partition of the corpus's training half. A device holds all of its
     own ``data-path``. Either holds at most ``max-utterances``. The same utterances are held out in
@@ -40,8 +40,14 @@ def recordings(
         If the data is missing or leaves nothing to train on.
     """
     data, path = source(task)
+    memory.of_process().limit = task.settings.audio_mb * 1_000_000
     key = _Preparation(config, tokenizer)
     return _recordings(data, path, task.partition, task.settings, key)
+
+
+def read_again() -> None:
+    """Read all recordings again when they are asked for: some have changed."""
+    _recordings.cache_clear()
 
 
 class _Preparation:
@@ -63,8 +69,8 @@ class _Preparation:
         return isinstance(other, _Preparation) and self._key == other._key
 
 
-# In a simulation one process plays the same nodes in every round: each node's speech is decoded
-# once. 64 nodes with two minutes of speech each take 0.5 GB.
+# In a simulation one process plays the same nodes in every round: each node's texts are read once.
+# They take about 2 kB an utterance; the audio has a memory of its own.
 @lru_cache(maxsize=64)
 def _recordings(
     data: str,

@@ -11,11 +11,11 @@ from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 
 from client_app.cache import frozen as frozen_cache
 from client_app.cache.features import FeatureCache, FrozenFeatures
-from client_app.cache.folder import cache_folder
 from client_app.capacity.own import CapacityError, node_capacity
-from client_app.recordings import Recordings, recordings
+from client_app.recordings import Recordings, read_again, recordings
 from client_app.task import Task
 from client_app.training import train
+from efmodel.cache_folder import cache_folder
 from efmodel.config import EarlyExitConfig
 from efmodel.evaluation import ExitScore, score
 from efmodel.model.early_exit import EarlyExitForCTC
@@ -40,6 +40,7 @@ from efmodel.protocol import (
     read_model,
 )
 from efmodel.speech.batches import Inputs, collate
+from efmodel.speech.recorded import ChangedError
 from efmodel.speech.text import space
 
 
@@ -66,14 +67,18 @@ def train_round(task: Task, message: Message, context: Context) -> Message:
         settings = replace(settings, augment="off")
     inputs = model_inputs(task, model, frozen)
 
-    with autocast(model.device, settings.precision):
-        scores = score(model, speech.held_out, tokenizer, settings.batch_seconds, inputs)
     # Flower's FedProx strategy sends its own mu.
     mu = cast(float, task.request.get(PROXIMAL_MU, settings.proximal_mu))
-    losses = train(
-        model, speech.to_train, settings, task.server_round, training_seed(task), mu, inputs,
-        space(tokenizer),
-    )  # fmt: skip
+    try:
+        with autocast(model.device, settings.precision):
+            scores = score(model, speech.held_out, tokenizer, settings.batch_seconds, inputs)
+        losses = train(
+            model, speech.to_train, settings, task.server_round, training_seed(task), mu, inputs,
+            space(tokenizer),
+        )  # fmt: skip
+    except ChangedError:
+        read_again()  # the next round leaves out what cannot be used any more
+        raise
 
     metrics = training_metrics(speech, losses) | held_out_metrics(scores, model.config.num_exits)
     metrics[WALL_SECONDS] = time.monotonic() - began

@@ -12,7 +12,7 @@ from efmodel.protocol import CAPACITY, CONFIG, MODEL_CONFIG, SERVER_ROUND
 from efmodel.settings import Settings
 
 # Keys of the run config that a node's own config may set for this node.
-NODE_KEYS = ("memory-mb", "seconds-per-audio-second")
+NODE_KEYS = ("audio-mb", "memory-mb", "seconds-per-audio-second")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from efmodel.model.loss import exits_loss
 from efmodel.model.masking import choose_masks
 from efmodel.model.precision import autocast
 from efmodel.settings import Settings
-from efmodel.speech.augmentation import draw
+from efmodel.speech.ahead import ahead
+from efmodel.speech.augmentation import Take, draw
 from efmodel.speech.batches import Inputs, batches, collate
 from efmodel.speech.utterances import Utterance
 
@@ -101,17 +102,22 @@ def train(
     epochs = [
         batches(
             draw(utterances, settings, seed + epoch),
-            settings.batch_seconds, seed + epoch, settings.batch_utterances,
+            settings.batch_seconds,
+            seed + epoch,
+            settings.batch_utterances,
         )
         for epoch in range(settings.local_epochs)
     ]
+
+    def heard(takes: list[Take]) -> list[Utterance]:
+        return [take.heard(space) for take in takes]
+
     steps = sum(map(len, epochs))
     rates = iter([learning_rate(settings, server_round + step / steps) for step in range(steps)])
     for number, epoch in enumerate(epochs, start=1):
         losses, count = torch.zeros(model.config.num_exits), 0
-        for takes in epoch:
+        for batch in ahead(epoch, heard):
             optimizer.param_groups[0]["lr"] = next(rates)
-            batch = [take.heard(space) for take in takes]
             with autocast(model.device, settings.precision):
                 output = model(**{k: v.to(model.device) for k, v in inputs(batch).items()})
             loss = exits_loss(

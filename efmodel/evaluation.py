@@ -14,12 +14,14 @@ from transformers.utils import logging
 
 from efmodel.model.early_exit import EarlyExitForCTC
 from efmodel.model.loading import load
-from efmodel.settings import Settings
 from efmodel.speech import corpus, text, vocabulary
+from efmodel.speech.ahead import ahead
 from efmodel.speech.batches import Inputs, batches, collate
 from efmodel.speech.normaliser import Normaliser, in_units
 from efmodel.speech.recordings import DataError
 from efmodel.speech.utterances import Utterance, prepare
+
+BATCH_SECONDS = 60.0  # of audio: without gradients there is room for more than in training
 
 
 class _ErrorRate(evaluate.Metric):  # type: ignore[misc]
@@ -127,14 +129,24 @@ def transcribe(
     texts: list[list[str]] = [[] for _ in range(model.config.num_exits)]
     losses = torch.zeros(model.config.num_exits)
     order: list[Utterance] = []
-    for batch in batches(utterances, batch_seconds, seed=0):
+    for original, batch in ahead(batches(utterances, batch_seconds, seed=0), _decoded):
         output = model(**{k: v.to(model.device) for k, v in inputs(batch).items()})
         losses += output.losses.cpu() * len(batch)
         for at_exit, logits in zip(texts, output.logits, strict=True):
             at_exit += text.decode_greedily(logits, output.lengths, tokenizer)
-        order += batch
+        order += original  # without samples
     model.train(was_training)
     return texts, (losses / max(1, len(order))).tolist(), order
+
+
+def fastest_device() -> torch.device:
+    """Return a GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _decoded(batch: list[Utterance]) -> tuple[list[Utterance], list[Utterance]]:
+    """Return a batch, and the same with its samples in memory."""
+    return batch, [utterance.decoded() for utterance in batch]
 
 
 def score(
@@ -216,6 +228,7 @@ def score_corpus(
     """
     logging.disable_progress_bar()  # of transformers
     model, tokenizer = load(folder, exit)
+    model.to(fastest_device())
     if normaliser is not None:
         tokenizer = vocabulary.with_normaliser(tokenizer, normaliser)
     source = corpus.load(*corpus.named(data))
@@ -225,6 +238,6 @@ def score_corpus(
     if not utterances:
         raise DataError(f"data: found no readable utterance in {data}")
     seconds = sum(utterance.seconds for utterance in utterances)
-    exits = score(model, utterances, tokenizer, Settings.batch_seconds)
+    exits = score(model, utterances, tokenizer, BATCH_SECONDS)
     texts = str(vocabulary.normaliser_of(tokenizer))
     return CorpusScore(half, len(utterances), seconds, exits, texts)

@@ -159,6 +159,14 @@ class Settings:
     max_seconds: float = key(
         DATA, 30.0, "Longest recording, in seconds; longer ones are skipped.", ABOVE_ZERO
     )
+    audio_mb: int = key(
+        DATA,
+        256,
+        "Megabytes of decoded audio that each process keeps in memory, for all of its clients; "
+        "other recordings are decoded again when they are needed. The node config of a device "
+        "overrides it.",
+        at_least(1),
+    )
 
     vocabulary: str = key(
         TEXTS,

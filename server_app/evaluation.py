@@ -1,24 +1,25 @@
 """Central evaluation: loss, WER and CER of the model at every exit, on the server's test set."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from logging import INFO, WARNING
 
+import torch
 from flwr.app import ArrayRecord
 from flwr.common import log
 from transformers import PreTrainedTokenizerBase
 
-from efmodel.evaluation import ExitScore, score
+from efmodel.evaluation import BATCH_SECONDS, ExitScore, fastest_device, score
 from efmodel.model.early_exit import EarlyExitForCTC
 from efmodel.model.precision import autocast
 from efmodel.settings import Settings
-from efmodel.speech import corpus, recordings
+from efmodel.speech import corpus, memory, recordings
 from efmodel.speech.utterances import SECONDS, Utterance, prepare
 from server_app.strategy.base import RunStrategy
 
 
 @dataclass
 class CentralEvaluation:
-    """Scores each round's arrays.
+    """Scores each round's arrays, on a GPU where there is one.
 
     Parameters
     ----------
@@ -31,7 +32,12 @@ class CentralEvaluation:
     strategy : RunStrategy
         Chooses the models to score.
     settings : Settings
-        ``precision`` and ``batch_seconds`` are used.
+        ``precision`` is used.
+    threads : int
+        To compute with on a CPU, where simulated clients need the other cores; 0 for torch's
+        default.
+    device : torch.device
+        Where the model is scored. If a GPU's memory does not suffice, the CPU from then on.
     """
 
     model: EarlyExitForCTC
@@ -39,15 +45,33 @@ class CentralEvaluation:
     utterances: list[Utterance]
     strategy: RunStrategy
     settings: Settings
+    threads: int = 0
+    device: torch.device = field(default_factory=fastest_device)
 
     def __call__(self, arrays: ArrayRecord) -> list[ExitScore]:
         """Return the scores of the exits, shallow to deep; none without a test set."""
+        if not self.utterances:
+            return []
+        if self.threads:
+            torch.set_num_threads(self.threads)  # of this thread
         self.model.load_state_dict(arrays.to_torch_state_dict())
+        if self.device.type == "cpu":
+            return self._scores()
+        try:
+            return self._scores()
+        except torch.OutOfMemoryError as error:
+            log(WARNING, "central evaluation: goes on without the GPU: %s", error)
+            self.device = torch.device("cpu")
+            return self._scores()
+        finally:
+            torch.cuda.empty_cache()  # for simulated clients on the same GPU
+
+    def _scores(self) -> list[ExitScore]:
+        self.model.to(self.device)
         scores: list[ExitScore] = []
-        with autocast(self.model.device, self.settings.precision):
+        with autocast(self.device, self.settings.precision):
             for model in self.strategy.models_to_score(self.model):
-                seconds = self.settings.batch_seconds
-                scores += score(model, self.utterances, self.tokenizer, seconds)
+                scores += score(model, self.utterances, self.tokenizer, BATCH_SECONDS)
         return scores
 
 
@@ -58,6 +82,7 @@ def test_utterances(
     if settings.data == "audiofolder" and not settings.data_path:
         log(WARNING, "data-path is empty: no central evaluation, clients test on their own speech")
         return []
+    memory.of_process().limit = settings.audio_mb * 1_000_000
     limits = recordings.Limits.of(settings)
     test = corpus.load(settings.data, settings.data_path, limits).test
     if test is None:

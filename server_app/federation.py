@@ -9,6 +9,7 @@ import torch
 from flwr.app import ArrayRecord, Context
 from flwr.common import log
 from flwr.serverapp import Grid
+from flwr.superlink.grid import InMemoryGrid
 from transformers import PreTrainedTokenizerBase
 
 from efmodel.config import EarlyExitConfig
@@ -66,7 +67,14 @@ def federate(grid: Grid, context: Context) -> RunFolder:
             settings=settings,
             folder=folder,
             checkpoints=checkpoints,
-            evaluate=CentralEvaluation(model, tokenizer, test_set, strategy, settings),
+            evaluate=CentralEvaluation(
+                model,
+                tokenizer,
+                test_set,
+                strategy,
+                settings,
+                threads=1 if isinstance(grid, InMemoryGrid) else 0,
+            ),  # fmt: skip
             request=request,
             num_exits=model.config.num_exits,
             count_costs=partial(client_costs, strategy, model.config),

@@ -1,10 +1,14 @@
-"""The rounds of a run: configure, exchange, aggregate, evaluate, record."""
+"""The rounds of a run: configure, exchange, aggregate; then evaluate and record.
+
+A round's evaluation, its line in ``metrics.jsonl`` and its checkpoint are made while the next round
+trains.
+"""
 
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cached_property
-from logging import INFO
+from functools import cached_property, partial
+from logging import ERROR, INFO
 from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
@@ -14,6 +18,7 @@ from flwr.serverapp import Grid
 from efmodel.evaluation import ExitScore
 from efmodel.settings import Settings
 from server_app import prometheus
+from server_app.background import Background
 from server_app.checkpoint import Checkpoint, Checkpoints
 from server_app.run_folder import RunFolder, failures, line, read_metrics
 from server_app.strategy.base import RunStrategy
@@ -61,31 +66,61 @@ class Rounds:
             If no reply could be used in ``max-failed-rounds`` rounds in a row, or in any round.
         """
         failed = 0
-        for server_round in range(after + 1, self.settings.rounds + 1):
-            new_arrays, record = self._round(server_round, arrays)
-            arrays = new_arrays or arrays
-            failed = 0 if new_arrays else failed + 1
-            self.folder.write_round(record)
-            prometheus.write(self.folder, self.settings.rounds)
-            self._checkpoint(server_round, arrays, record["wer"])
-            log(INFO, "%s", line(record, self.settings.rounds))
-            if failed == self.settings.max_failed_rounds:
-                raise nothing_trained(read_metrics(self.folder.metrics)[-failed:])
+        with Background() as background:
+            for server_round in range(after + 1, self.settings.rounds + 1):
+                new_arrays, record = self._round(server_round, arrays)
+                arrays = new_arrays or arrays
+                failed = 0 if new_arrays else failed + 1
+                checkpoint = self._checkpoint(server_round, arrays)
+                background.start(partial(self._end, background, record, checkpoint, arrays))
+                if failed == self.settings.max_failed_rounds:
+                    background.wait()
+                    raise nothing_trained(read_metrics(self.folder.metrics)[-failed:])
+            background.wait()
         records = read_metrics(self.folder.metrics)  # of a resumed run, the earlier ones too
         if records and not any(record["answered"] for record in records):
             raise nothing_trained(records)
         return arrays
 
-    def _checkpoint(self, server_round: int, arrays: ArrayRecord, wer: list[float]) -> None:
-        self.checkpoints.save(
-            Checkpoint(
-                round=server_round,
-                strategy=self.settings.strategy,
-                arrays={name: array.numpy() for name, array in arrays.items()},
-                moments=checked_moments(self.strategy, self.strategy.moments),
-                nodes=list(self.strategy.nodes.met.values()),
-                wer=wer,
-            )
+    def _end(
+        self,
+        background: Background,
+        record: dict[str, Any],
+        checkpoint: Checkpoint,
+        arrays: ArrayRecord,
+    ) -> None:
+        """End a round, while the next one trains: evaluate its model, and write it down."""
+        server_round = checkpoint.round
+        try:
+            every, last = self.settings.evaluate_every, self.settings.rounds
+            scores: list[ExitScore] = []
+            if server_round % every == 0 or server_round == last:
+                scores = self.evaluate(arrays)
+            record["multiply-adds"] = self.costs
+            record["loss"] = [score.loss for score in scores]
+            record["wer"] = checkpoint.wer = [score.wer for score in scores]
+            record["cer"] = [score.cer for score in scores]
+            record["evaluate-seconds"] = round(background.waited_for(), 3)
+            self.folder.write_round(record)
+            prometheus.write(self.folder, last)
+            self.checkpoints.save(checkpoint)
+            log(INFO, "%s", line(record, last))
+        except Exception as error:  # the run fails with it, but maybe only after the next round
+            log(ERROR, "round %d: evaluation failed: %s", server_round, error)
+            raise
+
+    def _checkpoint(self, server_round: int, arrays: ArrayRecord) -> Checkpoint:
+        """Return the run as it is after a round; the next one changes none of it."""
+        moments = checked_moments(self.strategy, self.strategy.moments)
+        return Checkpoint(
+            round=server_round,
+            strategy=self.settings.strategy,
+            arrays={name: array.numpy() for name, array in arrays.items()},
+            moments={
+                kind: {name: array.copy() for name, array in tensors.items()}
+                for kind, tensors in moments.items()
+            },
+            nodes=list(self.strategy.nodes.met.values()),
         )
 
     def _round(
@@ -100,14 +135,8 @@ class Rounds:
         self.strategy.asked(messages)
         replies = exchange(self.grid, messages, self.settings.round_timeout, traffic)
         new_arrays, metrics = self.strategy.aggregate_train(server_round, replies)
-        trained = time.monotonic()
-        scores: list[ExitScore] = []
-        every = self.settings.evaluate_every
-        if server_round % every == 0 or server_round == self.settings.rounds:
-            scores = self.evaluate(new_arrays or arrays)
-        record = self._record(server_round, traffic, metrics, scores, arrays)
-        record["train-seconds"] = round(trained - start, 3)
-        record["evaluate-seconds"] = round(time.monotonic() - trained, 3)
+        record = self._record(server_round, traffic, metrics, arrays)
+        record["train-seconds"] = round(time.monotonic() - start, 3)
         return new_arrays, record
 
     def _record(
@@ -115,9 +144,9 @@ class Rounds:
         server_round: int,
         traffic: Traffic,
         metrics: MetricRecord | None,
-        scores: list[ExitScore],
         arrays: ArrayRecord,
     ) -> dict[str, Any]:
+        """Return what is known of a round before its model is evaluated."""
         report = self.strategy.report
         whole_model = sum(len(array.data) for array in arrays.values())
         return {
@@ -130,14 +159,10 @@ class Rounds:
             "capacities": report.sampled,
             "nodes": {name: asdict(client) for name, client in report.accepted.items()},
             "trainers-per-exit": report.trainers(self.num_exits),
-            "multiply-adds": self.costs,
             "bytes-down": traffic.down,
             "bytes-up": traffic.up,
             # What the same cohort would cost if each client held the whole model.
             "bytes-down-full": whole_model * traffic.sent,
             "bytes-up-full": whole_model * len(report.accepted),
             "clients": dict(metrics) if metrics is not None else {},
-            "loss": [score.loss for score in scores],
-            "wer": [score.wer for score in scores],
-            "cer": [score.cer for score in scores],
         }

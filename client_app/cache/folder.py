@@ -1,13 +1,10 @@
-"""The folder in which this user's nodes keep files between rounds."""
+"""A check of the folder in which this user's nodes keep files between rounds."""
 
 import os
 import tempfile
 from pathlib import Path
 
-
-def cache_folder() -> Path:
-    """Return ``$XDG_CACHE_HOME/ef-asr`` or ``~/.cache/ef-asr``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ef-asr"
+from efmodel.cache_folder import cache_folder
 
 
 def writable_folder() -> Path:

@@ -12,8 +12,8 @@ from flwr.app import ArrayRecord
 from safetensors import SafetensorError
 from safetensors.numpy import save
 
-from client_app.cache.folder import cache_folder
 from efmodel import atomic_file
+from efmodel.cache_folder import cache_folder
 
 if TYPE_CHECKING:  # a query is answered without torch
     from torch import Tensor

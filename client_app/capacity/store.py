@@ -11,10 +11,10 @@ from pathlib import Path
 
 from flwr.common import log
 
-from client_app.cache.folder import cache_folder
 from client_app.capacity import memory
 from client_app.capacity.measuring import Cost
 from efmodel import atomic_file
+from efmodel.cache_folder import cache_folder
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")  # changes when the system starts
 

@@ -26,6 +26,7 @@ from efmodel.model.frozen import NOTHING, parse
 from efmodel.settings import Settings
 from efmodel.speech.augmentation import longest
 from efmodel.speech.batches import collate
+from efmodel.speech.recorded import InMemory
 from efmodel.speech.utterances import Utterance
 
 LABELS_PER_SECOND = 15  # characters of fast English speech
@@ -41,7 +42,9 @@ def longest_batch(settings: Settings, config: EarlyExitConfig) -> list[Utterance
     spoken = [label for label in range(config.vocab_size) if label != config.pad_token_id]
     labels = [spoken[i % len(spoken)] for i in range(count)]
     torch.manual_seed(0)
-    return [Utterance(str(i), torch.randn(samples), "", labels) for i in range(utterances)]
+    return [
+        Utterance(str(i), InMemory(torch.randn(samples)), "", labels) for i in range(utterances)
+    ]
 
 
 def step(config: EarlyExitConfig, settings: Settings, exit: int) -> float:

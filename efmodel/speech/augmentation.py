@@ -5,9 +5,8 @@ changed only when a batch is heard.
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import torch
 import torchaudio
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from efmodel.config import SAMPLE_RATE
 from efmodel.settings import PAUSES, Settings, augmentations
+from efmodel.speech.recorded import InMemory
 from efmodel.speech.utterances import Utterance
 
 PAUSE_CHANCE = 0.5  # of a pause at each end
@@ -71,7 +71,7 @@ class Take:
     def heard(self, space: Sequence[int] = ()) -> Utterance:
         """Return the take as one utterance; ``space`` are the labels between two texts."""
         if self.is_plain():
-            return self.utterances[0]
+            return self.utterances[0].decoded()
         parts = [silence(self.pauses[0])]
         labels: list[int] = []
         for number, (utterance, pause) in enumerate(
@@ -87,7 +87,7 @@ class Take:
         samples = (self.gain * samples).clamp(-1, 1)
         names = "+".join(utterance.name for utterance in self.utterances) or "no speech"
         texts = " ".join(utterance.text for utterance in self.utterances)
-        return Utterance(names, samples, texts, labels)
+        return Utterance(names, InMemory(samples), texts, labels)
 
     def is_plain(self) -> bool:
         """Return whether this is one utterance as it was recorded."""
@@ -108,7 +108,8 @@ def at_speed(samples: Tensor, speed: float) -> Tensor:
     if speed == 1.0:
         return samples
     rate = round(100 * speed)  # whole hundredths keep the resampling filter small
-    return torchaudio.functional.resample(samples, rate, 100)
+    resampled: Tensor = torchaudio.functional.resample(samples, rate, 100)
+    return resampled
 
 
 def speech_level(samples: Tensor) -> float:
@@ -129,7 +130,7 @@ def noise(samples: int, tilt: float, seed: int) -> Tensor:
     bins = torch.arange(1, len(spectrum) + 1) / len(spectrum) * SAMPLE_RATE / 2
     spectrum = spectrum * bins.clamp(min=50.0) ** (-tilt / 2)  # no rumble below 50 Hz
     spectrum[0] = 0
-    coloured = torch.fft.irfft(spectrum, samples)
+    coloured: Tensor = torch.fft.irfft(spectrum, samples)
     return coloured / coloured.square().mean().sqrt().clamp(min=1e-12)
 
 

@@ -59,8 +59,8 @@ def decode_greedily(
 
     ``logits`` is ``[batch, frames, vocab]``, ``lengths`` ``[batch]``, the frames of each utterance.
     """
-    best = logits.argmax(-1)
+    best = logits.argmax(-1).cpu()  # from a GPU at once, not utterance by utterance
     return [
         spell(ids[:length].unique_consecutive().tolist(), tokenizer)
-        for ids, length in zip(best, lengths, strict=True)
+        for ids, length in zip(best, lengths.tolist(), strict=True)
     ]

@@ -1,7 +1,8 @@
-"""Utterances: decoded, labelled recordings; the others are skipped and reported."""
+"""Utterances: labelled recordings, decoded on demand; the others are skipped and reported."""
 
+import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from logging import INFO, WARNING
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,9 @@ from transformers import PreTrainedTokenizerBase
 
 from efmodel.config import SAMPLE_RATE, EarlyExitConfig
 from efmodel.errors import MAX_NAMED
-from efmodel.speech import audio, text
+from efmodel.speech import audio, index, memory, text
+from efmodel.speech.index import Index, Measurement
+from efmodel.speech.recorded import Audio, Fields, InMemory, Recorded, decode, key_of, source
 
 if TYPE_CHECKING:  # datasets takes seconds to import; a trial step works without
     from datasets import Dataset
@@ -19,21 +22,35 @@ if TYPE_CHECKING:  # datasets takes seconds to import; a trial step works withou
 SECONDS = (0.1, 30.0)  # shortest and longest recording that is used
 SILENCE = 1e-4  # amplitude of a recording without speech: 3 steps of 16 bits
 CANCELLED = 0.01  # share of the channels' amplitude that is left in the mean of opposite channels
+PROGRESS_SECONDS = 10.0  # between lines of the log while recordings are measured
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Utterance:
-    """A decoded recording: samples ``[samples]`` at 16 kHz, normalised text, labels."""
+    """A labelled recording: normalised text, labels, and audio that is decoded on demand."""
 
     name: str
-    samples: Tensor
+    audio: Audio
     text: str
     labels: list[int]
 
     @property
     def seconds(self) -> float:
-        """Duration in seconds."""
-        return len(self.samples) / SAMPLE_RATE
+        """Duration in seconds, known without decoding."""
+        return self.audio.seconds
+
+    @property
+    def samples(self) -> Tensor:
+        """``[samples]`` at 16 kHz; where they are not in memory, they are decoded now."""
+        return self.audio.samples
+
+    def with_samples(self, samples: Tensor) -> "Utterance":
+        """Return the utterance with other samples ``[samples]`` at 16 kHz, in memory."""
+        return replace(self, audio=InMemory(samples))
+
+    def decoded(self) -> "Utterance":
+        """Return the utterance with its samples in memory."""
+        return self.with_samples(self.samples)
 
 
 @dataclass
@@ -107,14 +124,13 @@ def check_text(
     row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, skipped: Skipped
 ) -> Row | None:
     """Return a recording with words, not decoded, or add it to ``skipped`` and return None."""
-    source = row["audio"]["bytes"] or row["audio"]["path"]
     name = Path(row["audio"]["path"] or "unnamed").name
     words, dropped = text.normalise(row["text"] or "", tokenizer)
     skipped.characters += dropped
     if not words:
         skipped.add(name, "no words", f"found text {row['text']!r}, wanted words")
         return None
-    return Row(name, source, words, text.encode(words, tokenizer))
+    return Row(name, source(row), words, text.encode(words, tokenizer))
 
 
 def skip_unreadable(row: Row, error: audio.AudioError, skipped: Skipped) -> None:
@@ -154,13 +170,53 @@ def check_length(
     return True
 
 
-def _silence(recording: audio.Recording) -> str:
+def _silence(found: Measurement) -> str:
     """Return why a recording has no speech at all, or an empty string."""
-    samples = recording.samples
-    if float(samples.abs().max()) < CANCELLED * recording.peak:
+    if found.loudest < CANCELLED * found.peak:
         return "found channels that cancel each other out, wanted speech in their mean"
-    amplitude = float(samples.max() - samples.min()) / 2  # a constant offset is no sound
-    return f"found silence ({amplitude:.6f}), wanted speech" if amplitude < SILENCE else ""
+    if found.amplitude < SILENCE:  # a constant offset is no sound
+        return f"found silence ({found.amplitude:.6f}), wanted speech"
+    return ""
+
+
+def measure(row: Fields, name: str, longest: float, known: Index) -> tuple[bytes, Measurement]:
+    """Return what identifies a recording, and its measurement: from the index, or by decoding it.
+
+    Raises
+    ------
+    AudioError
+        As :func:`efmodel.speech.audio.load`. It is not kept: the reason may be this machine.
+    """
+    try:
+        key = key_of(row)
+    except (OSError, TypeError, ValueError):  # no file, or no path
+        decode(row, name)  # fails, too, and its error says why
+        raise
+    found = known.get(key)
+    if found is None or not found.suffices(longest):
+        recording = decode(row, name, longest)
+        found = Measurement.of(recording, longest)
+        known.put(key, found)
+        if found.whole:  # it may be used soon
+            memory.of_process().put(key, recording.samples)
+    return key, found
+
+
+class _Progress:
+    """Lines of the log while many recordings are measured."""
+
+    def __init__(self, recordings: int) -> None:
+        self.recordings = recordings
+        self.said = time.monotonic()
+
+    def show(self, number: int) -> None:
+        """Log how many recordings are measured, every few seconds."""
+        if time.monotonic() - self.said < PROGRESS_SECONDS:
+            return
+        from flwr.common import log  # takes a second to import
+
+        self.said = time.monotonic()
+        log(INFO, "data: checked %d of %d recordings", number, self.recordings)
 
 
 def prepare(
@@ -170,13 +226,15 @@ def prepare(
     to_train: bool,
     seconds: tuple[float, float] = SECONDS,
 ) -> tuple[list[Utterance], Skipped]:
-    """Return the decoded recordings of a data set, and those that were skipped.
+    """Return the usable recordings of a data set, and those that were skipped.
 
     A recording is skipped if its file is missing or no audio, its text has no words, or it is too
     long; a long recording is decoded only until it is, because half an hour would exhaust a
     device's memory. To train, it is also skipped if it is silent, too short, or too short for its
     text: CTC needs a frame per label and one between equal labels. Such recordings are kept to
     test: what the model cannot recognise counts as an error.
+
+    Recordings that the index does not know are decoded one by one, which can take minutes.
 
     Parameters
     ----------
@@ -191,24 +249,41 @@ def prepare(
     """
     utterances: list[Utterance] = []
     skipped = Skipped()
-    for fields in dataset:
-        row = check_text(fields, tokenizer, skipped)
-        if row is None:
-            continue
-        try:
-            recording = audio.decode(row.source, row.name, longest=seconds[1])
-        except audio.AudioError as error:
-            skip_unreadable(row, error, skipped)
-            continue
-        duration = recording.seconds
-        if duration > seconds[1]:  # decoding stopped there: only the header may know the length
-            duration = max(duration, recording.header_seconds or 0.0)
-        elif recording.remark:
-            skipped.headers.append(f"{row.name}: {recording.remark}")
-        if not check_length(row, duration, config, to_train, seconds, skipped):
-            continue
-        if to_train and (reason := _silence(recording)):
-            skipped.add(row.name, "silent", reason)
-            continue
-        utterances.append(Utterance(row.name, recording.samples, row.text, row.labels))
+    progress = _Progress(len(dataset))
+    with index.opened() as known:
+        for number, fields in enumerate(dataset):
+            progress.show(number)
+            row = check_text(fields, tokenizer, skipped)
+            if row is None:
+                continue
+            try:
+                key, found = measure(fields, row.name, seconds[1], known)
+            except audio.AudioError as error:
+                skip_unreadable(row, error, skipped)
+                continue
+            if _is_usable(row, found, config, to_train, seconds, skipped):
+                recorded = Recorded(dataset, number, key, row.name, found.num_samples)
+                utterances.append(Utterance(row.name, recorded, row.text, row.labels))
     return utterances, skipped
+
+
+def _is_usable(
+    row: Row,
+    found: Measurement,
+    config: EarlyExitConfig,
+    to_train: bool,
+    seconds: tuple[float, float],
+    skipped: Skipped,
+) -> bool:
+    """Return whether a measured recording can be used; if not, skip it."""
+    duration = found.seconds
+    if duration > seconds[1]:  # decoding stopped there: only the header may know the length
+        duration = max(duration, found.header_seconds or 0.0)
+    elif found.remark:
+        skipped.headers.append(f"{row.name}: {found.remark}")
+    if not check_length(row, duration, config, to_train, seconds, skipped):
+        return False
+    if to_train and (reason := _silence(found)):
+        skipped.add(row.name, "silent", reason)
+        return False
+    return True

@@ -75,6 +75,8 @@ class RunStrategy(Strategy):
     def models_to_score(self, model: "EarlyExitForCTC") -> "list[EarlyExitForCTC]":
         """Return the models that the server evaluates, each at all of its exits.
 
+        It is called in another thread, while the next round trains.
+
         Parameters
         ----------
         model : EarlyExitForCTC

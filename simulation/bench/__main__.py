@@ -15,6 +15,7 @@ from rich.table import Table
 from simulation.bench import (
     aggregate,
     conformer,
+    data,
     device,
     frozen,
     scale,
@@ -29,6 +30,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "aggregate": aggregate.run,
     "bytes": traffic.run,
     "conformer": conformer.run,
+    "data": data.run,
     "device": device.run,
     "frozen": frozen.run,
     "scale": scale.run,

@@ -15,6 +15,7 @@ from efmodel.config import SAMPLE_RATE, preset
 from efmodel.model.early_exit import EarlyExitForCTC
 from efmodel.model.frozen import FRONTEND, parse
 from efmodel.settings import Settings
+from efmodel.speech.recorded import InMemory
 from efmodel.speech.utterances import Utterance
 from simulation.bench.figure import Figure
 from simulation.bench.timing import median_seconds_in_turns, seconds
@@ -30,7 +31,9 @@ def run() -> list[Figure]:
     frozen = parse("frontend", "all", model.config.num_hidden_layers)
     frozen.keep(model)
     noise = torch.randn(UTTERANCES, SECONDS * SAMPLE_RATE)
-    speech = [Utterance(str(i), samples, "abc", [4, 5, 6]) for i, samples in enumerate(noise)]
+    speech = [
+        Utterance(str(i), InMemory(samples), "abc", [4, 5, 6]) for i, samples in enumerate(noise)
+    ]
     settings = Settings(local_epochs=1, speed_perturbation=0.0, batch_seconds=20.0)
 
     with tempfile.TemporaryDirectory() as folder:

@@ -7,7 +7,6 @@ below the speech) at each end, with that noise all the time, and joined to recor
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +26,7 @@ from efmodel.model.loading import load
 from efmodel.settings import Settings
 from efmodel.speech import corpus
 from efmodel.speech.augmentation import noise, silence, speech_level
+from efmodel.speech.recorded import InMemory
 from efmodel.speech.text import decode_greedily
 from efmodel.speech.utterances import Utterance, prepare
 
@@ -70,7 +70,7 @@ def joined(utterances: Sequence[Utterance], seconds: float, gap: float) -> Itera
 
 def _in_a_row(parts: Sequence[Utterance], gap: float) -> Utterance:
     samples = torch.cat([piece for part in parts for piece in (part.samples, silence(gap))])
-    return Utterance("joined", samples, " ".join(part.text for part in parts), [])
+    return Utterance("joined", InMemory(samples), " ".join(part.text for part in parts), [])
 
 
 def long_form_wer(
@@ -103,7 +103,7 @@ def main(
 
     def scored(change: Callable[[Tensor, float, int], Tensor], seconds: float) -> list[float]:
         changed = [
-            replace(each, samples=change(each.samples, seconds, seed))
+            each.with_samples(change(each.samples, seconds, seed))
             for seed, each in enumerate(utterances)
         ]
         exits = score(recogniser, changed, tokenizer, Settings.batch_seconds)

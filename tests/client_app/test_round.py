@@ -1,18 +1,23 @@
 """The ClientApp, called as Flower calls it, on real files."""
 
+import logging
+
 import numpy as np
 import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 from client_app import app
-from client_app.training import learning_rate, progress, proximal_term
+from client_app.recordings import recordings
+from client_app.task import Task
+from client_app.training import learning_rate, progress, proximal_term, train
 from efmodel import EarlyExitConfig, EarlyExitForCTC
 from efmodel.config import PRESETS
 from efmodel.model.loss import exits_loss, self_distillation
 from efmodel.protocol import PROTOCOL, PROTOCOL_KEY, Refusal, describe_model
 from efmodel.settings import Settings, SettingsError
-from efmodel.speech import corpus, vocabulary
+from efmodel.speech import corpus, memory, vocabulary
+from efmodel.speech.recorded import ChangedError
 from simulation import in_process_grid  # noqa: F401  (a Message wants the identity it sets)
 from tests.conftest import small_config, write_folder
 
@@ -324,3 +329,41 @@ def test_the_message_describes_model_and_tokenizer(whole, tokenizer):
         assert config.to_dict() == whole.config.to_dict()
         assert vocabulary.to_json(spelled) == vocabulary.to_json(each)
     assert Settings().local_epochs >= 1
+
+
+def test_training_is_the_same_whatever_is_in_memory(whole, folder, tokenizer):
+    task = Task(7, {"data-path": str(folder)}, Settings(), ConfigRecord())
+    utterances = recordings(task, whole.config, tokenizer).to_train
+    settings = Settings(local_epochs=2, batch_seconds=3.0)
+
+    def trained(speech, limit):
+        memory.of_process().limit = limit
+        model = whole.cut(2)
+        losses = train(model, speech, settings, 1, seed=5)
+        return [losses, *(tensor.tolist() for tensor in model.state_dict().values())]
+
+    at_hand = trained([utterance.decoded() for utterance in utterances], 0)
+    # 44 utterances of 70 kB: all, some, and none of them stay in memory.
+    assert trained(utterances, 10_000_000) == at_hand
+    assert trained(utterances, 400_000) == at_hand
+    assert trained(utterances, 0) == at_hand
+
+
+def test_a_recording_that_disappears_costs_one_round_and_is_named_then(
+    whole, tokenizer, folder, caplog
+):
+    run = {"local-epochs": 1, "batch-seconds": 5.0}
+    node = context(run, **{"data-path": str(folder)})
+    first = app(ask(whole, tokenizer, "train"), node)
+    memory.of_process().limit = 0  # as if there were no room for it
+    (folder / "a3.wav").unlink()
+    (folder / "b0.wav").write_bytes(b"no audio")
+    with pytest.raises(ChangedError, match="changed during the round"):
+        app(ask(whole, tokenizer, "train"), node)
+    logging.getLogger("flwr").addHandler(caplog.handler)
+    third = app(ask(whole, tokenizer, "train"), node)
+    logging.getLogger("flwr").removeHandler(caplog.handler)
+    skipped = [reply.content["metrics"]["skipped"] for reply in (first, third)]
+    assert skipped == [0, 2]
+    assert "skipped a3.wav: found no file" in caplog.text
+    assert "skipped b0.wav: found no readable audio" in caplog.text

@@ -1,7 +1,10 @@
 """Exchange, records, the run folder."""
 
 import json
+import logging
 from dataclasses import replace
+from threading import Event
+from time import sleep
 
 import numpy as np
 import pytest
@@ -155,3 +158,85 @@ def test_the_plot_is_a_picture(tmp_path):
     assert picture.shape[1] > picture.shape[0] > 100 and picture.std() > 0.01
     plot_error_rates([{"round": 1, "wer": []}], tmp_path / "none.png", "not evaluated")
     assert not (tmp_path / "none.png").exists()
+
+
+def test_a_round_is_scored_while_the_next_one_trains(tmp_path):
+    """Round 1's evaluation ends only when round 2 has begun, and still counts for round 1."""
+    second = Event()
+
+    def play(message):
+        if message.metadata.message_type == "train":
+            if message.content["config"]["server-round"] == 2:
+                second.set()
+        return node(message)
+
+    def evaluate(arrays):
+        assert second.wait(30)
+        errors = iter([1, 3])
+        return [replace(SCORE, word_errors=next(errors)) for _ in range(2)]
+
+    run = replace(rounds(tmp_path, play, rounds=2), evaluate=evaluate)
+    run.run(start())
+    records = read_metrics(run.folder.metrics)
+    assert [record["wer"] for record in records] == [[0.25, 0.75], [0.25, 0.75]]
+    assert records[0]["evaluate-seconds"] < 5
+    assert [path.name for path in run.checkpoints.paths()] == [
+        "round-00001.safetensors",
+        "round-00002.safetensors",
+    ]
+
+
+def test_each_model_is_scored_as_it_was_and_the_best_checkpoint_is_kept(tmp_path):
+    """Scores lag behind training, yet each lands in the line and the checkpoint of its round."""
+
+    def play(message):
+        reply = node(message)
+        if message.metadata.message_type == "train":
+            moved = {n: Array(a.numpy() + 1) for n, a in message.content["arrays"].items()}
+            reply.content["arrays"] = ArrayRecord(moved)
+        return reply
+
+    def evaluate(arrays):
+        trained = int(arrays["front"].numpy()[0])  # the round that this model comes from
+        sleep(0.05)
+        return [replace(SCORE, word_errors=abs(trained - 3), words=10)] * 2
+
+    run = replace(rounds(tmp_path, play, rounds=7), evaluate=evaluate)
+    run.run(start())
+    records = read_metrics(run.folder.metrics)
+    assert [record["wer"][0] for record in records] == [0.2, 0.1, 0.0, 0.1, 0.2, 0.3, 0.4]
+    assert run.checkpoints.best().stem == "round-00003"
+    assert [p.stem[-1] for p in run.checkpoints.paths()] == ["3", "6", "7"]
+
+
+def test_a_failed_evaluation_fails_the_run_and_says_its_round(tmp_path, caplog):
+    def evaluate(arrays):
+        raise OSError("the test set is gone")
+
+    run = replace(rounds(tmp_path, node, rounds=3), evaluate=evaluate)
+    logging.getLogger("flwr").addHandler(caplog.handler)
+    with pytest.raises(OSError, match="the test set is gone"):
+        run.run(start())
+    logging.getLogger("flwr").removeHandler(caplog.handler)
+    assert "round 1: evaluation failed: the test set is gone" in caplog.text
+    assert read_metrics(run.folder.metrics) == []
+
+
+def test_a_run_that_breaks_off_keeps_the_round_before(tmp_path):
+    """The round that was being scored when the next one failed is written down."""
+
+    def play(message):
+        if message.metadata.message_type == "train":
+            if message.content["config"]["server-round"] == 2:
+                raise KeyboardInterrupt
+        return node(message)
+
+    def evaluate(arrays):
+        sleep(0.1)
+        return [SCORE, SCORE]
+
+    run = replace(rounds(tmp_path, play, rounds=3), evaluate=evaluate)
+    with pytest.raises(KeyboardInterrupt):
+        run.run(start())
+    assert [record["round"] for record in read_metrics(run.folder.metrics)] == [1]
+    assert run.checkpoints.latest().round == 1

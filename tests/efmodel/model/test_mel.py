@@ -46,7 +46,7 @@ def test_a_quiet_room_around_speech_hardly_changes_its_features(pause):
     assert moved.mean() < 0.1
     # By the whole utterance it is another sound.
     by_all = features(torch.cat([room[0], speech(), room[1]]), "utterance")
-    moved = (by_all[before + 2 : before + len(alone) - 2] - features(speech(), "utterance")[2:-2])
+    moved = by_all[before + 2 : before + len(alone) - 2] - features(speech(), "utterance")[2:-2]
     assert moved.abs().mean() > 0.3
 
 

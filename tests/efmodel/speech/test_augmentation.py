@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from efmodel.settings import AUGMENTATIONS, Settings, SettingsError, augmentations
 from efmodel.speech import text, vocabulary
 from efmodel.speech.augmentation import Take, at_speed, draw, longest, noise, speech_level
+from efmodel.speech.recorded import InMemory
 from efmodel.speech.utterances import Utterance
 from tests.conftest import tone
 
@@ -21,7 +22,7 @@ ALL = Settings(augment=",".join(AUGMENTATIONS))
 def utterances(seconds: list[float]) -> list[Utterance]:
     """Return quiet tones of those lengths, with their numbers as labels."""
     return [
-        Utterance(f"{i}.wav", torch.from_numpy(0.1 * tone(each)), f"word{i}", [3 + i])
+        Utterance(f"{i}.wav", InMemory(torch.from_numpy(0.1 * tone(each))), f"word{i}", [3 + i])
         for i, each in enumerate(seconds)
     ]
 

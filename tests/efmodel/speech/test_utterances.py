@@ -3,14 +3,12 @@
 import logging
 
 import numpy as np
-import pytest
 import soundfile
-import torch
 
 from efmodel.config import IGNORED
 from efmodel.speech import recordings, vocabulary
 from efmodel.speech.batches import collate
-from efmodel.speech.utterances import Skipped, Utterance, prepare
+from efmodel.speech.utterances import Skipped, prepare
 from tests.conftest import small_config, tone, write_folder
 
 

@@ -1,0 +1,62 @@
+"""What ends a round in a thread of its own, while the next round trains."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+
+
+class Background:
+    """Runs one piece of work at a time in a thread. A context manager: leaving it waits.
+
+    At most one piece is under way: whoever comes with the next one waits until it is done.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "end of round")
+        self._pending: Future[None] | None = None
+        self._waiting_since: float | None = None
+
+    def __enter__(self) -> "Background":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._thread.shutdown(wait=True)
+
+    def start(self, work: Callable[[], None]) -> None:
+        """Start ``work`` once the work before it is done, and return at once.
+
+        Raises
+        ------
+        Exception
+            What the work before it raised.
+        """
+        self.wait()
+        self._pending = self._thread.submit(work)
+
+    def wait(self) -> None:
+        """Wait until the work is done.
+
+        Raises
+        ------
+        Exception
+            What it raised.
+        """
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        self._waiting_since = time.monotonic()
+        try:
+            pending.result()
+        finally:
+            self._waiting_since = None
+
+    def waited_for(self) -> float:
+        """Return the seconds for which the run has been waiting for the work under way."""
+        since = self._waiting_since
+        return 0.0 if since is None else time.monotonic() - since
