@@ -17,6 +17,7 @@ from efmodel.speech.batches import Inputs, batches, collate
 from efmodel.speech.utterances import Utterance
 
 MAX_GRADIENT_NORM = 1.0
+RAMP = 0.5  # the first share of the run, in which augmentation grows
 COOLDOWN = 0.3  # the last share of the run, in which the learning rate falls
 
 
@@ -36,6 +37,12 @@ def learning_rate(settings: Settings, server_round: float) -> float:
 def progress(settings: Settings, server_round: int) -> float:
     """Return the share of the run that is over: 0 in round 1, 1 in the last round."""
     return (server_round - 1) / max(1, settings.rounds - 1)
+
+
+def strength(settings: Settings, server_round: int, epoch: int) -> float:
+    """Return how strong augmentation is in a round's epoch, counted from 0: from 0 to 1."""
+    over = (server_round - 1 + epoch / settings.local_epochs) / settings.rounds
+    return min(1.0, over / RAMP)
 
 
 def prepare_model(model: EarlyExitForCTC, settings: Settings) -> None:
@@ -99,14 +106,13 @@ def train(
     optimizer = AdamW(trained, fused=True)
     prepare_model(model, settings)
     model.train()
-    epochs = [
-        batches(
-            draw(utterances, settings, seed + epoch),
-            settings.batch_seconds,
-            seed + epoch,
-            settings.batch_utterances,
-        )
+    drawn = [
+        draw(utterances, settings, seed + epoch, strength(settings, server_round, epoch))
         for epoch in range(settings.local_epochs)
+    ]
+    epochs = [
+        batches(takes, settings.batch_seconds, seed + epoch, settings.batch_utterances)
+        for epoch, takes in enumerate(drawn)
     ]
 
     def heard(takes: list[Take]) -> list[Utterance]:

@@ -37,7 +37,7 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
         Number of mel bands of the mel front end.
     mel_normalisation : {"speech", "utterance"}
         What the mel bands are relative to: the level of the speech, which pauses do not change,
-        or each band's mean and deviation over the utterance (models of versions before 0.3).
+        or each band's mean and deviation over the utterance (models saved without this field).
     mask_mel_bins, mask_mel_frames : int
         Largest width of the SpecAugment masks in training, in bands and in frames of 10 ms;
         0 turns them off.
@@ -96,7 +96,7 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Read a saved configuration; one without ``mel_normalisation`` is from before 0.3."""
+        """Read a saved configuration; without ``mel_normalisation`` it is "utterance"."""
         return super().from_dict({"mel_normalisation": "utterance", **config_dict}, **kwargs)
 
     def to_diff_dict(self) -> dict[str, Any]:

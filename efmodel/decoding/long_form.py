@@ -1,7 +1,7 @@
 """Logits of long recordings: overlapping windows, joined in the middle of each overlap.
 
-Texts of windows cannot be joined without mistakes at the seams, logits can. A window is about as
-long as the takes that models are trained on, and memory does not grow with the recording.
+Texts of windows cannot be joined without mistakes at the seams, logits can. Memory for the model's
+work does not grow with the recording.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from torch import Tensor
 from efmodel.config import SAMPLE_RATE
 from efmodel.model.early_exit import EarlyExitForCTC
 
-WINDOW = 15.0  # seconds
+WINDOW = 30.0  # seconds, as the longest recording that is evaluated in one piece
 OVERLAP = 3.0  # seconds that two windows share; the outer half of it is dropped on each side
 
 

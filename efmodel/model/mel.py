@@ -20,11 +20,10 @@ FLOOR = 1e-6  # added to the mel energies before the logarithm
 # Added to a band's standard deviation, which is 1 to 3 for speech. Bands above 4 kHz of a recording
 # made at 8 kHz are almost constant and must not be scaled up to noise.
 MIN_DEVIATION = 0.1
-SPEECH_FLOOR = 1e-8  # the same for normalisation by speech level, which keeps quiet recordings
+SPEECH_FLOOR = 1e-8  # lower than FLOOR: the level of a quiet recording is that of its speech
 # Natural logarithms of energy relative to the speech level.
-QUIETEST = -9.0  # all that is 39 dB below the speech is equally quiet
-WEIGHT = 1.0
-CENTRE, SCALE = -3.5, 2.5  # mean and deviation of speech
+QUIETEST = -10.0  # all that is 43 dB below the speech is equally quiet
+CENTRE, SCALE = -4.5, 2.5  # mean and deviation of speech
 
 
 @lru_cache
@@ -78,12 +77,18 @@ def log_mel(
 def by_speech_level(mel: Tensor, mask: Tensor) -> Tensor:
     """Return log-mel bands relative to the level of the speech, scaled to about -2 to 2.
 
-    The level is the mean log energy of the frames, each weighing as much as its amplitude. So
-    pauses weigh nothing, however long they are, and neither does quiet noise.
-    ``mel`` is ``[batch, mel frames, bands]``, ``mask`` is 1 for an utterance's frames.
+    The level is the mean log energy of the frames, weighted by their energy. So pauses weigh
+    nothing, however long they are, and noise 20 dB below the speech next to nothing.
+
+    Parameters
+    ----------
+    mel : Tensor
+        ``[batch, mel frames, bands]``, energies.
+    mask : Tensor
+        ``[batch, mel frames, 1]``, whether a frame is the utterance's.
     """
     power = mel.mean(2, keepdim=True) + SPEECH_FLOOR
-    weight = power**WEIGHT * mask
+    weight = power * mask
     level = (weight * power.log()).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
     relative = (torch.log(mel + SPEECH_FLOOR) - level).clamp(min=QUIETEST)
     return (relative - CENTRE) / SCALE * mask
@@ -92,7 +97,8 @@ def by_speech_level(mel: Tensor, mask: Tensor) -> Tensor:
 def by_utterance(mel: Tensor, mask: Tensor) -> Tensor:
     """Return log-mel bands with zero mean and unit variance per band over the utterance.
 
-    Models of versions before 0.3 were trained so. Pauses change the mean and the deviation.
+    Models without ``mel_normalisation`` in their configuration were trained so. Pauses change the
+    mean and the deviation. Parameters are those of ``by_speech_level``.
     """
     features = torch.log(mel + FLOOR)
     count = mask.sum(1, keepdim=True).float()

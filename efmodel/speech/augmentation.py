@@ -13,11 +13,11 @@ import torchaudio
 from torch import Tensor
 
 from efmodel.config import SAMPLE_RATE
-from efmodel.settings import PAUSES, Settings, augmentations
+from efmodel.settings import JOINS, LEVEL, NOISE, PAUSES, Settings, augmentations
 from efmodel.speech.recorded import InMemory
 from efmodel.speech.utterances import Utterance
 
-PAUSE_CHANCE = 0.5  # of a pause at each end
+PAUSE_CHANCE = 0.4  # of a pause at each end
 PAUSE = 2.0  # seconds, the longest
 JOIN_CHANCE = 0.4  # of a further utterance in the same take
 JOIN_SECONDS = 15.0  # of speech in a take of several utterances, at most
@@ -26,11 +26,11 @@ GAP = 1.0  # seconds, the longest
 NOISE_CHANCE = 0.5
 SNR = (10.0, 40.0)  # dB of the speech over the noise
 TILT = (0.0, 2.0)  # noise power falls as 1 / frequency to this: white, pink, brown
-LEVEL = (-20.0, 6.0)  # dB
-EMPTY = 0.03  # share of further takes without speech
+GAIN = (-20.0, 6.0)  # dB
+EMPTY = 0.03  # further takes without speech, as a share of the utterances
 EMPTY_SECONDS = (0.5, 4.0)
-QUIETEST_NOISE = 1e-4  # RMS of the noise in a take without speech
-LOUDEST_NOISE = 0.1
+NOISE_WITHOUT_SPEECH = 0.7  # the share of them with noise
+EMPTY_SNR = (20.0, 80.0)  # dB of full scale over the noise there
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def at_speed(samples: Tensor, speed: float) -> Tensor:
 def speech_level(samples: Tensor) -> float:
     """Return the RMS amplitude of speech, its loud parts counting more than its pauses.
 
-    Frames of 25 ms weigh as much as their amplitude, as in the mel front end.
+    Frames of 25 ms weigh as much as their amplitude.
     """
     frames = samples.unfold(0, 400, 400) if len(samples) >= 400 else samples[None]
     power = frames.square().mean(1)
@@ -140,70 +140,86 @@ def longest(settings: Settings) -> float:
     return pauses + settings.max_seconds / (1 - settings.speed_perturbation)
 
 
-def draw(utterances: Sequence[Utterance], settings: Settings, seed: int) -> list[Take]:
-    """Return one epoch's takes: each utterance once, and a few takes without speech."""
-    chance = random.Random(seed)
-    kinds = augmentations(settings.augment)
+def draw(
+    utterances: Sequence[Utterance], settings: Settings, seed: int, strength: float = 1.0
+) -> list[Take]:
+    """Return one epoch's takes: each utterance once, and a few takes without speech.
+
+    Parameters
+    ----------
+    utterances : Sequence[Utterance]
+        A client's training speech.
+    settings : Settings
+        ``augment``, ``speed_perturbation`` and ``batch_seconds`` are used.
+    seed : int
+        Of all that is drawn.
+    strength : float
+        From 0 to 1, the share of the chances of pauses, joins and noise. A model that knows nothing
+        learns faster from speech that is not changed.
+    """
+    dice = _Dice(random.Random(seed), augmentations(settings.augment), strength)
     speeds = [1 - settings.speed_perturbation, 1.0, 1 + settings.speed_perturbation]
-    draws = _Draws(chance, kinds)
-    joins = "joins" in kinds
-    most = min(JOIN_SECONDS, settings.batch_seconds)
-    takes = [
-        draws.take(group, chance.choice(speeds))
-        for group in _groups(utterances, chance, joins, most)
-    ]
-    if {"pauses", "noise"} <= kinds:
-        takes += [draws.empty() for _ in range(round(EMPTY * len(utterances)))]
+    groups = dice.groups(utterances, min(JOIN_SECONDS, settings.batch_seconds))
+    takes = [dice.take(group, dice.chance.choice(speeds)) for group in groups]
+    if {PAUSES, NOISE} <= dice.kinds:
+        takes += [dice.take_without_speech() for _ in range(round(EMPTY * len(utterances)))]
     return takes
 
 
-def _groups(
-    utterances: Sequence[Utterance], chance: random.Random, joins: bool, longest: float
-) -> Iterator[tuple[Utterance, ...]]:
-    """Yield each utterance once, alone or in a row with others of at most ``longest`` seconds."""
-    if not joins:
-        yield from ((utterance,) for utterance in utterances)
-        return
-    group: list[Utterance] = []
-    for utterance in chance.sample(utterances, len(utterances)):
-        fits = sum(each.seconds for each in group) + utterance.seconds <= longest
-        if group and not (fits and chance.random() < JOIN_CHANCE):
-            yield tuple(group)
-            group = []
-        group.append(utterance)
-    if group:
-        yield tuple(group)
-
-
 @dataclass(frozen=True)
-class _Draws:
-    """Draws of what happens to a take."""
+class _Dice:
+    """Draws what happens to a take."""
 
     chance: random.Random
     kinds: frozenset[str]
+    strength: float
+
+    def groups(
+        self, utterances: Sequence[Utterance], longest: float
+    ) -> Iterator[tuple[Utterance, ...]]:
+        """Yield each utterance once, alone or in a row with others, up to ``longest`` seconds."""
+        if JOINS not in self.kinds:
+            yield from ((utterance,) for utterance in utterances)
+            return
+        group: list[Utterance] = []
+        for utterance in self.chance.sample(utterances, len(utterances)):
+            fits = sum(each.seconds for each in group) + utterance.seconds <= longest
+            if group and not (fits and self._happens(JOINS, JOIN_CHANCE)):
+                yield tuple(group)
+                group = []
+            group.append(utterance)
+        if group:
+            yield tuple(group)
 
     def take(self, utterances: tuple[Utterance, ...], speed: float) -> Take:
-        pauses = [0.0] * (len(utterances) + 1)
-        if PAUSES in self.kinds:
-            pauses = [self._pause(GAP_CHANCE, GAP) for _ in pauses]
-            pauses[0], pauses[-1] = (self._pause(PAUSE_CHANCE, PAUSE) for _ in range(2))
-        noisy = "noise" in self.kinds and self.chance.random() < NOISE_CHANCE
+        """Return the utterances in a row, with what the kinds of augmentation add."""
+        pauses = [self._pause(GAP_CHANCE, GAP) for _ in range(len(utterances) - 1)]
         return Take(
-            utterances, tuple(pauses), speed,
-            snr=self.chance.uniform(*SNR) if noisy else None,
+            utterances,
+            (self._pause(PAUSE_CHANCE, PAUSE), *pauses, self._pause(PAUSE_CHANCE, PAUSE)),
+            speed,
+            snr=self.chance.uniform(*SNR) if self._happens(NOISE, NOISE_CHANCE) else None,
             tilt=self.chance.uniform(*TILT),
-            gain=10 ** (self.chance.uniform(*LEVEL) / 20) if "level" in self.kinds else 1.0,
+            gain=10 ** (self.chance.uniform(*GAIN) / 20) if LEVEL in self.kinds else 1.0,
             seed=self.chance.getrandbits(32),
-        )  # fmt: skip
+        )
 
-    def empty(self) -> Take:
-        snr = -20 * torch.tensor(QUIETEST_NOISE / LOUDEST_NOISE).log10().item()
-        noisy = self.chance.random() < 0.7
+    def take_without_speech(self) -> Take:
+        """Return silence, or noise of any loudness."""
+        noisy = self.chance.random() < NOISE_WITHOUT_SPEECH
         return Take(
-            (), (self.chance.uniform(*EMPTY_SECONDS),),
-            snr=self.chance.uniform(20.0, 20.0 + snr) if noisy else None,
-            tilt=self.chance.uniform(*TILT), seed=self.chance.getrandbits(32),
-        )  # fmt: skip
+            (),
+            (self.chance.uniform(*EMPTY_SECONDS),),
+            snr=self.chance.uniform(*EMPTY_SNR) if noisy else None,
+            tilt=self.chance.uniform(*TILT),
+            seed=self.chance.getrandbits(32),
+        )
+
+    def _happens(self, kind: str, chance: float) -> bool:
+        return kind in self.kinds and self.chance.random() < chance * self.strength
 
     def _pause(self, chance: float, longest: float) -> float:
-        return self.chance.uniform(0, longest) if self.chance.random() < chance else 0.0
+        """Return a pause in seconds; short ones are more likely than long ones."""
+        if not self._happens(PAUSES, chance):
+            return 0.0
+        return float(longest * self.chance.random() ** 2)

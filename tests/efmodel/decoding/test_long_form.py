@@ -1,7 +1,7 @@
 """Long recordings are run in windows."""
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efmodel.decoding import long_form
@@ -10,6 +10,7 @@ from efmodel.model.early_exit import EarlyExitForCTC
 from tests.conftest import small_config
 
 
+@settings(deadline=None)
 @given(st.integers(0, 5_000_000))
 def test_windows_cover_a_recording_once(num_samples):
     length, margin = round(long_form.WINDOW * 16_000), round(long_form.OVERLAP * 8_000)

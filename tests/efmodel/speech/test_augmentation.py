@@ -6,12 +6,20 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efmodel.settings import AUGMENTATIONS, Settings, SettingsError, augmentations
 from efmodel.speech import text, vocabulary
-from efmodel.speech.augmentation import Take, at_speed, draw, longest, noise, speech_level
+from efmodel.speech.augmentation import (
+    JOIN_SECONDS,
+    Take,
+    at_speed,
+    draw,
+    longest,
+    noise,
+    speech_level,
+)
 from efmodel.speech.recorded import InMemory
 from efmodel.speech.utterances import Utterance
 from tests.conftest import tone
@@ -35,7 +43,8 @@ def test_faster_speech_is_shorter_and_higher(speed):
     assert spectrum.argmax() == pytest.approx(400 * speed, abs=1)
 
 
-@given(st.lists(st.floats(0.1, 4.0), min_size=1, max_size=12), st.integers(0, 1000))
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.floats(0.1, 1.0), min_size=1, max_size=12), st.integers(0, 1000))
 def test_each_utterance_is_heard_once_an_epoch(seconds, seed):
     speech = utterances(seconds)
     takes = draw(speech, ALL, seed)
@@ -43,16 +52,16 @@ def test_each_utterance_is_heard_once_an_epoch(seconds, seed):
     assert heard == Counter(each.name for each in speech)
     assert takes == draw(speech, ALL, seed)
     for take in takes:
-        assert len(take.utterances) <= 1 or take.seconds <= 20 * ALL.batch_seconds
+        assert sum(each.seconds for each in take.utterances) <= JOIN_SECONDS
         assert take.seconds == pytest.approx(take.heard([2]).seconds, abs=0.01)
 
 
 def test_a_single_recording_is_never_longer_than_the_capacity_was_measured_for():
-    settings = dataclasses.replace(ALL, max_seconds=3.0)
-    takes = [t for seed in range(300) for t in draw(utterances([3.0]), settings, seed)]
+    short = dataclasses.replace(ALL, max_seconds=3.0)
+    takes = [t for seed in range(300) for t in draw(utterances([3.0]), short, seed)]
     lengths = [take.seconds for take in takes if take.utterances]
-    assert 6.5 < max(lengths) <= longest(settings) == 4.0 + 3.0 / 0.9
-    plain = dataclasses.replace(settings, augment="off", speed_perturbation=0.0)
+    assert 6.0 < max(lengths) <= longest(short) == 4.0 + 3.0 / 0.9
+    plain = dataclasses.replace(short, augment="off", speed_perturbation=0.0)
     assert longest(plain) == 3.0
 
 
@@ -60,8 +69,9 @@ def test_off_leaves_recordings_as_they_are():
     speech = utterances([1.0, 2.0])
     plain = Settings(augment="off", speed_perturbation=0.0)
     takes = draw(speech, plain, 0)
-    assert [take.heard() for take in takes] == speech
-    assert all(take.heard() is each for take, each in zip(takes, speech, strict=True))
+    for take, each in zip(takes, speech, strict=True):
+        heard = take.heard()
+        assert heard.labels == each.labels and torch.equal(heard.samples, each.samples)
 
 
 def test_pauses_stand_around_and_between_utterances():
@@ -113,3 +123,11 @@ def test_a_kind_that_does_not_exist_is_named():
     with pytest.raises(SettingsError, match=r"augment: found 'echo', wanted off, or a list of"):
         Settings.from_run_config({"augment": "pauses,echo".removeprefix("pauses,")})
     assert augmentations("pauses, noise") == {"pauses", "noise"} and not augmentations("off")
+
+
+def test_augmentation_grows_with_the_run():
+    speech = utterances([0.5] * 200)
+    weak, strong = (draw(speech, ALL, 0, strength) for strength in (0.0, 1.0))
+    assert [len(take.utterances) for take in weak] == [1] * 200 + [0] * 6
+    assert not any(sum(take.pauses) for take in weak if take.utterances)
+    assert len(strong) < 150 and sum(take.snr is not None for take in strong) > 40
