@@ -20,7 +20,13 @@ from efmodel.speech.batches import Inputs, batches, collate
 from efmodel.speech.recordings import DataError
 from efmodel.speech.utterances import Utterance, prepare
 
-BATCH_SECONDS = 60.0  # of audio: without gradients there is room for more than in training
+BATCH_SECONDS = 30.0  # of audio; on a CPU larger batches take as long, and have more padding
+
+
+def edits(counts: jiwer.WordOutput | jiwer.CharacterOutput) -> tuple[int, int]:
+    """Return the number of edits, and of words (or characters) in the references."""
+    right_and_wrong = counts.hits + counts.substitutions + counts.deletions
+    return counts.substitutions + counts.deletions + counts.insertions, right_and_wrong
 
 
 class _ErrorRate(evaluate.Metric):  # type: ignore[misc]
@@ -54,9 +60,7 @@ class WordErrorRate(_ErrorRate):
     unit = "word"
 
     def _compute(self, predictions: list[str], references: list[str]) -> dict[str, float | int]:
-        counts = jiwer.process_words(references, predictions)
-        errors = counts.substitutions + counts.deletions + counts.insertions
-        words = counts.hits + counts.substitutions + counts.deletions
+        errors, words = edits(jiwer.process_words(references, predictions))
         return {"wer": errors / words, "errors": errors, "words": words}
 
 
@@ -66,9 +70,7 @@ class CharacterErrorRate(_ErrorRate):
     unit = "character"
 
     def _compute(self, predictions: list[str], references: list[str]) -> dict[str, float | int]:
-        counts = jiwer.process_characters(references, predictions)
-        errors = counts.substitutions + counts.deletions + counts.insertions
-        characters = counts.hits + counts.substitutions + counts.deletions
+        errors, characters = edits(jiwer.process_characters(references, predictions))
         return {"cer": errors / characters, "errors": errors, "characters": characters}
 
 
@@ -159,17 +161,9 @@ def score(
     references = [utterance.text for utterance in order]
     scores = []
     for predictions, loss in zip(texts, losses, strict=True):
-        by_word = WordErrorRate().compute(predictions=predictions, references=references)
-        by_character = CharacterErrorRate().compute(predictions=predictions, references=references)
-        scores.append(
-            ExitScore(
-                loss=loss,
-                word_errors=by_word["errors"],
-                words=by_word["words"],
-                character_errors=by_character["errors"],
-                characters=by_character["characters"],
-            )
-        )
+        word_errors, words = edits(jiwer.process_words(references, predictions))
+        errors, characters = edits(jiwer.process_characters(references, predictions))
+        scores.append(ExitScore(loss, word_errors, words, errors, characters))
     return scores
 
 

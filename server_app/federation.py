@@ -66,8 +66,8 @@ def federate(grid: Grid, context: Context) -> RunFolder:
                 test_set,
                 strategy,
                 settings,
-                threads=1 if isinstance(grid, InMemoryGrid) else 0,
-            ),  # fmt: skip
+                among_clients=isinstance(grid, InMemoryGrid),
+            ),
             request=request,
             num_exits=model.config.num_exits,
             count_costs=partial(client_costs, strategy, model.config),

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import soundfile
 from flwr.app import ArrayRecord, ConfigRecord
+from numpy.typing import NDArray
 from rich.progress import track
 
 import client_app.training
@@ -72,8 +73,9 @@ def write_speech(folder: Path, half: str, hours: float, speakers: int) -> None:
 
 def _write_recording(path: Path, rows: Iterator[dict[str, Any]]) -> tuple[str, float]:
     """Write one recording of several of the sample's; return its text and duration."""
-    parts, texts = [], []
-    while sum(map(len, parts)) < UTTERANCE * SAMPLE_RATE:
+    parts: list[NDArray[np.float32]] = []
+    texts: list[str] = []
+    while sum(part.size for part in parts) < UTTERANCE * SAMPLE_RATE:
         row = next(rows)
         parts.append(audio.load(row["audio"]["bytes"]).numpy())
         texts.append(row["text"])
@@ -152,7 +154,7 @@ def server(folder: str) -> Result:
     speech = test_utterances(settings, model, tokenizer)
     checked = time.monotonic()
     strategy = PartialFedAvg(model.owner_exits())
-    evaluate = CentralEvaluation(model, tokenizer, speech, strategy, settings, threads=1)
+    evaluate = CentralEvaluation(model, tokenizer, speech, strategy, settings)
     arrays = ArrayRecord(model.state_dict())
     with waits() as seconds:
         evaluate(arrays)
