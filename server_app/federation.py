@@ -74,6 +74,7 @@ def federate(grid: Grid, context: Context) -> RunFolder:
         )
         with run_log.written_to(folder.log):
             arrays = rounds.run(start, after)
+        model.to("cpu")  # it was scored on a GPU where there is one
         model.load_state_dict(arrays.to_torch_state_dict())
         write_results(folder, settings, model, tokenizer)
     return folder

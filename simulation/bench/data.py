@@ -44,6 +44,7 @@ from simulation.bench.process import in_own_process, peak_memory_bytes
 HOURS, FEW, TEST = 100.0, 1.0, 10.0
 CLIENTS, SHARE = 2351, 0.1  # as in the paper's TED-LIUM setting
 UTTERANCE = 5.0  # seconds, at least
+LINKED = 3600.0  # seconds of speech, after which recordings are links to the earlier ones
 TRAINED = 150  # utterances that the device trains on in each measurement
 MOST_SHARE = 0.05  # of a step's time that it may wait for data: the reference
 
@@ -51,7 +52,7 @@ Result = dict[str, float]
 
 
 def write_speech(folder: Path, half: str, hours: float, speakers: int) -> None:
-    """Write so many hours as a folder of recordings; of more than one hour the rest are links."""
+    """Write so many hours as a folder of recordings; what exceeds an hour are links."""
     target = folder / half
     target.mkdir(parents=True)
     rows, seconds = cycle(corpus.load("sample", "").train), 0.0
@@ -60,7 +61,7 @@ def write_speech(folder: Path, half: str, hours: float, speakers: int) -> None:
         number = 0
         while seconds < 3600 * hours:
             name = f"{number}.flac"
-            if seconds < 3600:
+            if seconds < LINKED:
                 first.append((name, *_write_recording(target / name, rows)))
             source, text, duration = first[number % len(first)]
             if source != name:
