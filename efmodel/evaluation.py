@@ -21,7 +21,13 @@ from efmodel.speech.normaliser import Normaliser, in_units
 from efmodel.speech.recordings import DataError
 from efmodel.speech.utterances import Utterance, prepare
 
-BATCH_SECONDS = 60.0  # of audio: without gradients there is room for more than in training
+BATCH_SECONDS = 30.0  # of audio; on a CPU larger batches take as long, and have more padding
+
+
+def edits(counts: jiwer.WordOutput | jiwer.CharacterOutput) -> tuple[int, int]:
+    """Return the number of edits, and of words (or characters) in the references."""
+    right_and_wrong = counts.hits + counts.substitutions + counts.deletions
+    return counts.substitutions + counts.deletions + counts.insertions, right_and_wrong
 
 
 class _ErrorRate(evaluate.Metric):  # type: ignore[misc]
@@ -58,9 +64,9 @@ class WordErrorRate(_ErrorRate):
     unit = "word"
 
     def _compute(self, predictions: list[str], references: list[str]) -> dict[str, float | int]:
-        counts = jiwer.process_words([*map(in_units, references)], [*map(in_units, predictions)])
-        errors = counts.substitutions + counts.deletions + counts.insertions
-        words = counts.hits + counts.substitutions + counts.deletions
+        errors, words = edits(
+            jiwer.process_words([*map(in_units, references)], [*map(in_units, predictions)])
+        )
         return {"wer": errors / words, "errors": errors, "words": words}
 
 
@@ -70,9 +76,7 @@ class CharacterErrorRate(_ErrorRate):
     unit = "character"
 
     def _compute(self, predictions: list[str], references: list[str]) -> dict[str, float | int]:
-        counts = jiwer.process_characters(references, predictions)
-        errors = counts.substitutions + counts.deletions + counts.insertions
-        characters = counts.hits + counts.substitutions + counts.deletions
+        errors, characters = edits(jiwer.process_characters(references, predictions))
         return {"cer": errors / characters, "errors": errors, "characters": characters}
 
 
@@ -164,17 +168,9 @@ def score(
     scores = []
     for spoken, loss in zip(texts, losses, strict=True):
         predictions = [text.normalise(each, tokenizer)[0] for each in spoken]
-        by_word = WordErrorRate().compute(predictions=predictions, references=references)
-        by_character = CharacterErrorRate().compute(predictions=predictions, references=references)
-        scores.append(
-            ExitScore(
-                loss=loss,
-                word_errors=by_word["errors"],
-                words=by_word["words"],
-                character_errors=by_character["errors"],
-                characters=by_character["characters"],
-            )
-        )
+        in_words = jiwer.process_words([*map(in_units, references)], [*map(in_units, predictions)])
+        errors, characters = edits(jiwer.process_characters(references, predictions))
+        scores.append(ExitScore(loss, *edits(in_words), errors, characters))
     return scores
 
 

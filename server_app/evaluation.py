@@ -1,5 +1,7 @@
 """Central evaluation: loss, WER and CER of the model at every exit, on the server's test set."""
 
+import os
+import sys
 from dataclasses import dataclass, field
 from logging import INFO, WARNING
 
@@ -15,6 +17,18 @@ from efmodel.settings import Settings
 from efmodel.speech import corpus, memory, recordings
 from efmodel.speech.utterances import SECONDS, Utterance, prepare
 from server_app.strategy.base import RunStrategy
+
+LOWEST_PRIORITY = 19  # of a process or thread
+
+
+def let_clients_go_first() -> None:
+    """Leave the cores to simulated clients: this thread computes on one that is idle.
+
+    At the end of a round cores wait for the last client, and this thread need not hurry.
+    """
+    torch.set_num_threads(1)
+    if sys.platform == "linux":  # elsewhere it would slow down the whole process
+        os.setpriority(os.PRIO_PROCESS, 0, LOWEST_PRIORITY)
 
 
 @dataclass
@@ -33,9 +47,8 @@ class CentralEvaluation:
         Chooses the models to score.
     settings : Settings
         ``precision`` is used.
-    threads : int
-        To compute with on a CPU, where simulated clients need the other cores; 0 for torch's
-        default.
+    among_clients : bool
+        Whether simulated clients train on the cores of this machine meanwhile.
     device : torch.device
         Where the model is scored. If a GPU's memory does not suffice, the CPU from then on.
     """
@@ -45,15 +58,15 @@ class CentralEvaluation:
     utterances: list[Utterance]
     strategy: RunStrategy
     settings: Settings
-    threads: int = 0
+    among_clients: bool = False
     device: torch.device = field(default_factory=fastest_device)
 
     def __call__(self, arrays: ArrayRecord) -> list[ExitScore]:
         """Return the scores of the exits, shallow to deep; none without a test set."""
         if not self.utterances:
             return []
-        if self.threads:
-            torch.set_num_threads(self.threads)  # of this thread
+        if self.among_clients:
+            let_clients_go_first()
         self.model.load_state_dict(arrays.to_torch_state_dict())
         if self.device.type == "cpu":
             return self._scores()

@@ -73,13 +73,14 @@ def federate(grid: Grid, context: Context) -> RunFolder:
                 test_set,
                 strategy,
                 settings,
-                threads=1 if isinstance(grid, InMemoryGrid) else 0,
-            ),  # fmt: skip
+                among_clients=isinstance(grid, InMemoryGrid),
+            ),
             request=request,
             num_exits=model.config.num_exits,
             count_costs=partial(client_costs, strategy, model.config),
         )
         arrays = rounds.run(start, after)
+        model.to("cpu")  # it was scored on a GPU where there is one
         model.load_state_dict(arrays.to_torch_state_dict())
         write_results(folder, settings, model, tokenizer)
     return folder

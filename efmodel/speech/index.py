@@ -6,7 +6,7 @@ look this up. All data sets and processes of a user share one file.
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from logging import WARNING
 from pathlib import Path
@@ -86,14 +86,16 @@ class Index:
 
     Parameters
     ----------
-    path : Path
-        An SQLite database, created if it does not exist.
+    path : Path, optional
+        An SQLite database, created if it does not exist; None to keep nothing.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self.path = path
         self._database: sqlite3.Connection | None = None
         self._unsaved: dict[bytes, Measurement] = {}
+        if path is None:
+            return
         with self._or_without():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(path, timeout=BUSY_SECONDS)
@@ -147,14 +149,17 @@ class Index:
             if self._database is not None:
                 self._database.close()
                 self._database = None
-            if type(error) is sqlite3.DatabaseError:  # damaged, or another program's
+            if self.path and type(error) is sqlite3.DatabaseError:  # damaged
                 self.path.unlink(missing_ok=True)
 
 
 @contextmanager
 def opened() -> Iterator[Index]:
     """Open this user's index, and close it."""
-    index = Index(cache_folder() / "recordings.sqlite")
+    path: Path | None = None
+    with suppress(RuntimeError):  # a user without a home
+        path = cache_folder() / "recordings.sqlite"
+    index = Index(path)
     try:
         yield index
     finally:

@@ -23,13 +23,13 @@ class AudioMemory:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._kept: OrderedDict[bytes, Tensor] = OrderedDict()  # the last one was used last
-        self._bytes = 0
+        self._held = 0
         self._lock = Lock()
 
     @property
-    def bytes(self) -> int:
-        """The memory of all samples now."""
-        return self._bytes
+    def held(self) -> int:
+        """Bytes that all samples have together now."""
+        return self._held
 
     @property
     def limit(self) -> int:
@@ -60,12 +60,12 @@ class AudioMemory:
                 return
             self._make_room(size)
             self._kept[key] = samples
-            self._bytes += size
+            self._held += size
 
     def _make_room(self, size: int) -> None:
-        while self._kept and self._bytes + size > self._limit:
+        while self._kept and self._held + size > self._limit:
             _, oldest = self._kept.popitem(last=False)
-            self._bytes -= num_bytes(oldest)
+            self._held -= num_bytes(oldest)
 
 
 def num_bytes(samples: Tensor) -> int:

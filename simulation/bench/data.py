@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import soundfile
 from flwr.app import ArrayRecord, ConfigRecord
+from numpy.typing import NDArray
 from rich.progress import track
 
 import client_app.training
@@ -43,6 +44,7 @@ from simulation.bench.process import in_own_process, peak_memory_bytes
 HOURS, FEW, TEST = 100.0, 1.0, 10.0
 CLIENTS, SHARE = 2351, 0.1  # as in the paper's TED-LIUM setting
 UTTERANCE = 5.0  # seconds, at least
+LINKED = 3600.0  # seconds of speech, after which recordings are links to the earlier ones
 TRAINED = 150  # utterances that the device trains on in each measurement
 MOST_SHARE = 0.05  # of a step's time that it may wait for data: the reference
 
@@ -50,7 +52,7 @@ Result = dict[str, float]
 
 
 def write_speech(folder: Path, half: str, hours: float, speakers: int) -> None:
-    """Write so many hours as a folder of recordings; of more than one hour the rest are links."""
+    """Write so many hours as a folder of recordings; what exceeds an hour are links."""
     target = folder / half
     target.mkdir(parents=True)
     rows, seconds = cycle(corpus.load("sample", "").train), 0.0
@@ -59,7 +61,7 @@ def write_speech(folder: Path, half: str, hours: float, speakers: int) -> None:
         number = 0
         while seconds < 3600 * hours:
             name = f"{number}.flac"
-            if seconds < 3600:
+            if seconds < LINKED:
                 first.append((name, *_write_recording(target / name, rows)))
             source, text, duration = first[number % len(first)]
             if source != name:
@@ -72,8 +74,9 @@ def write_speech(folder: Path, half: str, hours: float, speakers: int) -> None:
 
 def _write_recording(path: Path, rows: Iterator[dict[str, Any]]) -> tuple[str, float]:
     """Write one recording of several of the sample's; return its text and duration."""
-    parts, texts = [], []
-    while sum(map(len, parts)) < UTTERANCE * SAMPLE_RATE:
+    parts: list[NDArray[np.float32]] = []
+    texts: list[str] = []
+    while sum(part.size for part in parts) < UTTERANCE * SAMPLE_RATE:
         row = next(rows)
         parts.append(audio.load(row["audio"]["bytes"]).numpy())
         texts.append(row["text"])
@@ -152,7 +155,7 @@ def server(folder: str) -> Result:
     speech = test_utterances(settings, model, tokenizer)
     checked = time.monotonic()
     strategy = PartialFedAvg(model.owner_exits())
-    evaluate = CentralEvaluation(model, tokenizer, speech, strategy, settings, threads=1)
+    evaluate = CentralEvaluation(model, tokenizer, speech, strategy, settings)
     arrays = ArrayRecord(model.state_dict())
     with waits() as seconds:
         evaluate(arrays)

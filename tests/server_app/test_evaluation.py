@@ -29,7 +29,7 @@ def test_scores_are_those_of_utterances_one_by_one(settings, model, tokenizer):
     assert memory.of_process().limit == 1_000_000
     strategy = PartialFedAvg(model.owner_exits())
     other = EarlyExitForCTC(small_config())  # it takes over the arrays' weights
-    central = CentralEvaluation(other, tokenizer, utterances, strategy, settings, threads=1)
+    central = CentralEvaluation(other, tokenizer, utterances, strategy, settings)
     found = central(ArrayRecord(model.state_dict()))
     wanted = score(model, utterances, tokenizer, batch_seconds=0.1)
     assert len(found) == 3

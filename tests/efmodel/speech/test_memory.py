@@ -25,9 +25,9 @@ def test_it_never_exceeds_its_bound_and_gives_what_was_decoded(limit, asked, lat
         length += 10 * key[0]  # a recording has one length, here one of a few
         found = memory.get(key, lambda k=key, n=length: samples(k, n))
         assert (found == key[0]).all()
-        assert memory.bytes <= limit
+        assert memory.held <= limit
     memory.limit = later
-    assert memory.bytes <= later
+    assert memory.held <= later
 
 
 def test_what_was_not_used_for_longest_goes_first():
@@ -50,9 +50,9 @@ def test_a_part_of_a_larger_tensor_counts_whole():
     memory = AudioMemory(100 * FLOAT)
     memory.put(b"a", torch.zeros(90)[:10])
     memory.put(b"b", torch.zeros(20))
-    assert memory.bytes == 20 * FLOAT
+    assert memory.held == 20 * FLOAT
     memory.put(b"too large", torch.zeros(101))
-    assert memory.bytes == 20 * FLOAT
+    assert memory.held == 20 * FLOAT
 
 
 def test_threads_share_it():
@@ -61,4 +61,4 @@ def test_threads_share_it():
     with ThreadPoolExecutor(8) as threads:
         found = list(threads.map(lambda k: memory.get(k, lambda: samples(k, 10)), wanted))
     assert all((each == key[0]).all() for key, each in zip(wanted, found, strict=True))
-    assert memory.bytes == 25 * 10 * FLOAT
+    assert memory.held == 25 * 10 * FLOAT
