@@ -37,6 +37,9 @@ def evaluate(
     model: Model,
     data: Annotated[str, typer.Option(help="A folder of recordings, or a corpus by name.")],
     exit: Exit = None,
+    language: Annotated[
+        str, typer.Option(help="Normalise texts for this language; empty: as the model's own.")
+    ] = "",
 ) -> None:
     """Print loss, WER and CER per exit on the data's test half, or on all of it if it has none."""
     from rich.console import Console
@@ -44,10 +47,13 @@ def evaluate(
 
     skip_compiler_and_sharding()
     from efmodel.evaluation import score_corpus
+    from efmodel.settings import Settings
 
-    result = score_corpus(model, data, exit)
+    settings = Settings.from_run_config({"language": language})
+    result = score_corpus(model, data, exit, settings.normaliser if language else None)
     minutes = result.seconds / 60
     print(f"{data} ({result.half}): {result.utterances} utterances, {minutes:.1f} minutes")
+    print(f"texts and transcripts normalised for {result.texts}")
     table = Table("exit", "loss", "WER %", "CER %")
     for number, at in enumerate(result.exits, start=1):
         table.add_row(str(number), f"{at.loss:.3f}", f"{100 * at.wer:.2f}", f"{100 * at.cer:.2f}")
@@ -60,6 +66,8 @@ def data(
     model: Annotated[
         str, typer.Option(help="Preset or saved model whose vocabulary and frames count.")
     ] = "tiny",
+    vocabulary: Annotated[str, typer.Option(help="As in a run's config.")] = "auto",
+    language: Annotated[str, typer.Option(help="As in a run's config, such as de.")] = "",
     data_path: Annotated[
         Path | None, typer.Option(help="A local copy of a corpus on the Hub.")
     ] = None,
@@ -72,16 +80,21 @@ def data(
     from rich.console import Console
     from rich.table import Table
 
-    from efmodel.model.loading import describe
-    from efmodel.speech.statistics import count_corpus
+    from efmodel.model.loading import describe_start
+    from efmodel.settings import Settings
+    from efmodel.speech.statistics import count_corpus, of_corpus
+    from efmodel.speech.vocabulary import described
 
-    model_config, tokenizer = describe(model)
-    splits = count_corpus(name, str(data_path or ""), tokenizer, model_config)
+    run = {"model": model, "vocabulary": vocabulary, "language": language}
+    settings, copy = Settings.from_run_config(run), str(data_path or "")
+    model_config, tokenizer = describe_start(settings, of_corpus(name, copy, settings))
+    splits = count_corpus(name, copy, tokenizer, model_config)
     table = Table("", *splits)
     columns = [census.figures() for census in splits.values()]
     for figure in columns[0]:
         table.add_row(figure, *(column[figure] for column in columns))
     Console().print(table)
+    print(f"vocabulary: {described(tokenizer)}")
     for split, census in splits.items():
         for line in census.remarks():
             print(f"{split}: {line}")

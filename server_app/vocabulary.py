@@ -26,7 +26,7 @@ from server_app.run_folder import RunFolder, read_object
 from server_app.strategy.cohort import Nodes
 
 KEPT = ("vocabulary", "language", "case", "numbers")  # keys that a resumed run cannot change
-SHOWN = 50  # characters in a line of the log
+SHOWN = 50  # characters that were left out, in a line of the log
 
 
 @dataclass(frozen=True)
@@ -146,10 +146,7 @@ def _asked(
     for id, counted in counts.items():
         if counted.alphabet.keys() & left_out.keys():
             nodes.forget(id)  # queried again: what does this node lose?
-    characters = "".join(sorted(vocabulary.single_letters(tokenizer)))
-    shown = characters if len(characters) <= SHOWN else f"{characters[:SHOWN]} ..."
-    log(INFO, "vocabulary: %d characters from the texts of %d nodes: %s",
-        len(characters), len(used), shown)  # fmt: skip
+    log(INFO, "vocabulary of the texts of %d nodes: %s", len(used), vocabulary.described(tokenizer))
     if left_out:
         rest = ", ".join(f"{c} x{n}" for c, n in left_out.most_common(SHOWN))
         log(INFO, "vocabulary: left out %d characters: %s", len(left_out), rest)

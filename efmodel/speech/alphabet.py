@@ -143,8 +143,8 @@ class Choice:
 def choose(counts: Iterable[Counter[str]], min_nodes: int, normaliser: Normaliser) -> Choice:
     """Choose a vocabulary's characters from those that nodes use.
 
-    Those are kept that at least ``min_nodes`` nodes use, or all nodes if there are fewer. If a
-    letter from a to z is among them, all of a-z and the apostrophe are, and the letters of the
+    Those are kept that at least ``min_nodes`` nodes use, or all nodes if there are fewer. If as
+    many use any of a-z, all of a-z and the apostrophe are among them; the letters of the
     normaliser's language always are. A rare Latin letter with an accent is spelt without it.
 
     Parameters
@@ -161,7 +161,7 @@ def choose(counts: Iterable[Counter[str]], min_nodes: int, normaliser: Normalise
     holders = Counter(character for each in nodes for character in each)
     enough = min(min_nodes, len(nodes))
     found = {character for character, n in holders.items() if n >= enough}
-    complete = _completed(found, normaliser)
+    complete = _completed(nodes, enough, normaliser)
     rare = total.total() * RARE
     left_out = {c for c in found - complete if total[c] < rare and _has_accent(c, found | complete)}
     kept = frozenset((found | complete) - left_out)
@@ -172,13 +172,12 @@ def _allowed(character: str) -> bool:
     return len(character) == 1 and (is_letter(character) or character == "'")
 
 
-def _completed(found: set[str], normaliser: Normaliser) -> set[str]:
-    """Return the letters that belong to those that were found, whether they were found or not."""
+def _completed(nodes: list[Counter[str]], enough: int, normaliser: Normaliser) -> set[str]:
+    """Return the letters that belong to those that nodes use, whether they use them or not."""
     letters: set[str] = set()
-    if found.intersection(ascii_lowercase):
-        letters |= {*ascii_lowercase, "'"}
-    if found.intersection(ascii_uppercase):  # only where case is kept
-        letters |= {*ascii_uppercase}
+    for latin in (ascii_lowercase, ascii_uppercase):  # capitals only where case is kept
+        if nodes and sum(not each.keys().isdisjoint(latin) for each in nodes) >= enough:
+            letters |= {*latin, "'"}
     if normaliser.language:
         of_language = languages.get(normaliser.language).alphabet()
         letters |= of_language

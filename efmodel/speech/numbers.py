@@ -6,6 +6,7 @@ The words of whole numbers are those of the library num2words; Chinese numerals 
 import re
 import unicodedata
 from collections.abc import Callable
+from functools import cache
 
 from efmodel.speech.languages import Language
 
@@ -32,7 +33,7 @@ def in_words(text: str, language: Language) -> str:
     Digits may be of any script. A number that starts with 0, or is longer than a phone number, is
     read digit by digit.
     """
-    text = "".join(_latin_digit(character) for character in text)
+    text = "".join(map(_latin_digit, text))
     text = text.replace("\u066b", language.decimal).replace("\u066c", language.group)
     text = text.translate(PERCENT)
     for pattern, words in _rules(language.code, language):
@@ -41,11 +42,18 @@ def in_words(text: str, language: Language) -> str:
     return text
 
 
+@cache
 def _latin_digit(character: str) -> str:
-    """Return a digit of any script as one of 0 to 9, and any other character as it is."""
-    if character.isascii() or unicodedata.category(character) != "Nd":
+    """Return a digit of any script as one of 0 to 9, and any other character as it is.
+
+    A character that holds digits, such as a fraction, becomes what Unicode spells it with.
+    """
+    if character.isascii():
         return character
-    return str(unicodedata.digit(character))
+    if unicodedata.category(character) == "Nd":
+        return str(unicodedata.digit(character))
+    compatible = unicodedata.normalize("NFKC", character)
+    return compatible if any(map(str.isdigit, compatible)) else character
 
 
 RULES: dict[str, list[tuple[re.Pattern[str], Words]]] = {}  # by language; compiled once
@@ -86,9 +94,10 @@ def _sign_rules(read: "Reader") -> list[tuple[str, Words]]:
             return rf"\s?{re.escape(sign)}\s?", lambda m: template
         if sign == "-":
             return rf"(?<!\S)[-\u2212]({number})", lambda m: read.sign(template, m[1])
-        sign = re.escape(sign)
-        either = rf"({number})\s?{sign}|{sign}\s?({number})"  # 50 %, and %50 in Turkish
-        return either, lambda m: read.sign(template, m[1] or m[2])
+        if sign == "%":  # 50 %, and %50 in Turkish
+            either = rf"({number})\s?%|%\s?({number})"
+            return either, lambda m: read.sign(template, m[1] or m[2])
+        return rf"({number})\s?{re.escape(sign)}", lambda m: read.sign(template, m[1])
 
     return [rule(sign, template) for sign, template in read.language.signs.items()]
 

@@ -9,7 +9,9 @@ from transformers import PreTrainedTokenizerBase
 
 from efmodel.config import EarlyExitConfig
 from efmodel.errors import MAX_NAMED
-from efmodel.speech import audio, corpus
+from efmodel.model.loading import describe_start, has_own_vocabulary
+from efmodel.settings import Settings
+from efmodel.speech import alphabet, audio, corpus, vocabulary
 from efmodel.speech.normaliser import in_units
 from efmodel.speech.utterances import (
     SECONDS,
@@ -91,6 +93,25 @@ def count(
             census.speakers[speaker] = census.speakers.get(speaker, 0.0) + seconds
             census.words.update(in_units(row.text).split())
     return census
+
+
+def of_corpus(data: str, copy: str, settings: Settings) -> PreTrainedTokenizerBase | None:
+    """Return the tokenizer of a run on a corpus with one client per speaker.
+
+    None if the run config or the model has one that does not depend on the corpus. Parameters and
+    exceptions are those of ``count_corpus``.
+    """
+    if settings.vocabulary != alphabet.AUTO or has_own_vocabulary(settings.model):
+        return None
+    name, folder = corpus.named(data)
+    speech = corpus.load(name, folder or copy).train
+    texts: dict[str, list[str | None]] = {}
+    for speaker, text in zip(speech["speaker"], speech["text"], strict=True):
+        texts.setdefault(speaker, []).append(text)
+    every_letter = alphabet.every_letter(settings.normaliser)
+    used = [alphabet.count(of_speaker, every_letter).alphabet for of_speaker in texts.values()]
+    _, default = describe_start(settings)
+    return vocabulary.of_texts(used, settings.vocabulary_min_nodes, default)[0]
 
 
 def count_corpus(

@@ -33,6 +33,7 @@ CHARACTERS = {
     token: index for index, token in enumerate(["<pad>", "<unk>", "|", "'", *ascii_lowercase])
 }
 BPE256 = Path(__file__).with_name("bpe256.json")  # made by simulation/make_bpe.py
+SHOWN = 60  # characters of a vocabulary in one line
 SPECIAL = ("<pad>", "<unk>")  # the blank is 0
 NORMALISER = "normaliser"  # the name of its fields in a saved tokenizer
 
@@ -237,6 +238,14 @@ def learned_pieces(lines: Iterable[str], size: int, where: str) -> str:
 def single_letters(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
     """Return the characters in which a tokenizer's texts are written."""
     return single_characters(tokenizer.get_vocab(), boundary(tokenizer))
+
+
+def described(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a tokenizer's characters, and its pieces of words if it has some, in one line."""
+    characters = "".join(sorted(single_letters(tokenizer)))
+    shown = characters if len(characters) <= SHOWN else f"{characters[:SHOWN]} ..."
+    kind = f"{len(tokenizer)} pieces of " if isinstance(tokenizer, PreTrainedTokenizerFast) else ""
+    return f"{kind}{len(characters)} characters: {shown}"
 
 
 def to_json(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -9,7 +9,7 @@ from server_app.results.participation import participations
 from server_app.results.run import Run, default_config
 from server_app.results.templates import RUN_PAGE, STYLE, template
 from server_app.results.versions import versions_text
-from server_app.run_folder import RunFolder
+from server_app.run_folder import RunFolder, read_object
 
 
 def write_report(run: Path) -> Path:
@@ -31,11 +31,13 @@ def write_report(run: Path) -> Path:
 def _contents(run: Run) -> dict[str, Any]:
     """Return the values that the page shows."""
     rounds, defaults = run.rounds, default_config()
+    vocabulary = RunFolder.at(run.path).vocabulary
     sent = sum(record["bytes-down"] + record["bytes-up"] for record in rounds)
     full = sum(record["bytes-down-full"] + record["bytes-up-full"] for record in rounds)
     seconds = sum(record["train-seconds"] + record["evaluate-seconds"] for record in rounds)
     return {
         "style": STYLE,
+        "vocabulary": read_object(vocabulary) if vocabulary.is_file() else None,
         "name": run.path.name,
         "config": run.config,
         "rounds": rounds,

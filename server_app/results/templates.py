@@ -46,7 +46,8 @@ models in float32){% endif %}; {{ failures }} client rounds lost;
 <th>audio minutes trained on</th><th>MB down</th><th>MB up</th><th>lost</th>
 <th>last failure</th></tr>
 {% for name, node in nodes.items() %}
-<tr><td>{{ name }}</td><td class="words">{{ node.history() }}</td><td>{{ node.joined }}</td>
+<tr><td><bdi>{{ name }}</bdi></td><td class="words">{{ node.history() }}</td>
+<td>{{ node.joined }}</td>
 <td>{{ node.asked }}</td><td>{{ "%.1f" % (node.wall_seconds / 60) }}</td>
 <td>{{ "%.1f" % (node.audio_seconds / 60) }}</td><td>{{ "%.1f" % (node.bytes_down / 1e6) }}</td>
 <td>{{ "%.1f" % (node.bytes_up / 1e6) }}</td><td>{{ node.failures | length }}</td>
@@ -67,11 +68,19 @@ round {{ round }}: {{ reason | truncate(160) }}{% endif %}{% endfor %}</td></tr>
 {% endfor %}
 </table>
 <h2>What was run</h2>
+{% if vocabulary %}
+<p>Vocabulary: {{ vocabulary.characters | length }} characters{% if vocabulary.nodes %} of the texts
+of {{ vocabulary.nodes }} nodes{% endif %},
+<bdi>{{ vocabulary.characters | join(" ") | truncate(400, true, " ...", 0) }}</bdi>.
+{% if vocabulary["left-out"] %}Left out: <bdi>{{ vocabulary["left-out"] | join(" ") }}</bdi>.
+{% endif %}
+Texts are normalised for {{ vocabulary.texts }}.</p>
+{% endif %}
 <p>Versions: {{ versions | join("; then ") }}.
 Keys of the run config that differ from their defaults:</p>
 <table>
 {% for key, value in changed.items() %}
-<tr><td><code>{{ key }}</code></td><td class="words">{{ value }}</td></tr>
+<tr><td><code>{{ key }}</code></td><td class="words"><bdi>{{ value }}</bdi></td></tr>
 {% endfor %}
 </table>
 </html>
