@@ -1,6 +1,7 @@
 """A node's recordings: those to train on, and those held out to score the received model."""
 
 import random
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -43,8 +44,10 @@ def recordings(
     node = task.node_config
     path = str(node.get("data-path", task.settings.data_path))
     data = "audiofolder" if "data-path" in node else task.settings.data
+    columns = str(node.get("columns", task.settings.columns))
+    settings = replace(task.settings, columns=columns)
     key = _Preparation(config, tokenizer)
-    return _recordings(data, path, task.partition, task.settings, key)
+    return _recordings(data, path, task.partition, settings, key)
 
 
 def of_partition(
@@ -99,7 +102,9 @@ def _recordings(
     settings: Settings,
     preparation: _Preparation,
 ) -> Recordings:
-    limits = Limits() if partition is None else Limits.of(settings)
+    limits = Limits.of(settings)
+    if partition is None:  # a device uses all that it has
+        limits = Limits(language=settings.language, columns=settings.columns)
     dataset = corpus.load(data, path, limits).train
     indices = of_partition(dataset, partition, settings)
     utterances, skipped = prepare(

@@ -63,31 +63,47 @@ def data(
     data_path: Annotated[
         Path | None, typer.Option(help="A local copy of a corpus on the Hub.")
     ] = None,
+    language: Annotated[str, typer.Option(help="Language of a corpus that has several.")] = "",
+    columns: Annotated[
+        str, typer.Option(help="A table's columns with unusual names: text=satz,speaker=wer.")
+    ] = "",
+    listen: Annotated[
+        int, typer.Option(help="Recordings to decode and examine in each half.", min=0)
+    ] = 100,
+    write: Annotated[
+        Path | None, typer.Option(help="Write the corpus into this folder, in our own layout.")
+    ] = None,
+    time: Annotated[bool, typer.Option(help="Measure a training step for an estimate.")] = True,
 ) -> None:
-    """Count a corpus: speakers, hours, vocabulary, and what training would skip and why.
+    """Show a corpus before a run: layout, speakers, lengths, letters, what is left out and why.
 
     Lengths are read from headers, where these count samples: audio that is damaged counts as
-    readable. MP3 files, whose headers may guess, are decoded.
+    readable. MP3 files, whose headers may guess, and what ffmpeg reads, are decoded.
     """
     from rich.console import Console
-    from rich.table import Table
 
+    skip_compiler_and_sharding()
+    from efmodel import data_screen, round_time
     from efmodel.model.loading import describe
-    from efmodel.speech.statistics import count_corpus
+    from efmodel.settings import checked
+    from efmodel.speech.overview import overview
+    from efmodel.speech.recordings import Limits
+    from efmodel.speech.writing import write as write_corpus
 
-    model_config, tokenizer = describe(model)
-    splits = count_corpus(name, str(data_path or ""), tokenizer, model_config)
-    table = Table("", *splits)
-    columns = [census.figures() for census in splits.values()]
-    for figure in columns[0]:
-        table.add_row(figure, *(column[figure] for column in columns))
-    Console().print(table)
-    for split, census in splits.items():
-        for line in census.remarks():
-            print(f"{split}: {line}")
-    if not any(census.seconds for census in splits.values()):
+    limits = Limits(language=language, columns=checked("columns", columns))
+    config, tokenizer = describe(model)
+    found = overview(name, str(data_path or ""), tokenizer, config, limits, listen)
+    speakers = list(found.halves["train"].census.speakers.values())
+    measured = None
+    if time:
+        measured = round_time.measure(found.corpus.train, tokenizer, config, speakers)
+    Console().print(data_screen.render(found, measured))
+    if not found.usable:
         show(f"data: found no recording in {name} that can be used")
         raise typer.Exit(1)
+    if write is not None:
+        done = write_corpus(found.corpus, write)
+        print(f"{write}: {', '.join(f'{n} {what}' for what, n in sorted(done.items()))}")
 
 
 @shown_errors()

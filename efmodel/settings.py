@@ -23,6 +23,8 @@ from efmodel.checks import (
 from efmodel.errors import UserError, did_you_mean
 from efmodel.exit_weights import EXIT_WEIGHTS
 from efmodel.partition import PARTITIONS, kind_and_number
+from efmodel.speech.layouts.columns import WANTED as COLUMNS_WANTED
+from efmodel.speech.layouts.columns import parse as parse_columns
 
 # Topics of the keys, in the order in which tables show them.
 MODEL, DATA, SIMULATION = "model", "data", "simulation"
@@ -107,13 +109,27 @@ class Settings:
         DATA,
         "sample",
         "Corpus to train and test on: sample, audiofolder, librispeech, tedlium, voxpopuli, "
-        "commonvoice, speechocean762, or the name of a corpus from a plug-in.",
+        "commonvoice, mls, fleurs, speechocean762, or the name of a corpus from a plug-in.",
     )
     data_path: str = key(
         DATA,
         "",
         "Folder that `data=audiofolder` reads, or a local copy of a corpus from the Hub. The "
         "node config of a device overrides it.",
+    )
+    columns: str = key(
+        DATA,
+        "",
+        "Columns of a folder's table that have unusual names, such as `text=satz,speaker=wer`. The "
+        "node config of a device overrides it.",
+        parsed_by(parse_columns, COLUMNS_WANTED),
+    )
+    language: str = key(
+        DATA,
+        "",
+        "Language of the speech, as a code such as `de`. Of a corpus by name that has several "
+        "languages, or a folder with a folder for each, this one is read. Empty: the corpus's "
+        "first one.",
     )
     data_streaming: bool = key(
         DATA,
