@@ -1,5 +1,6 @@
 """What ``ef-asr data`` shows in a terminal."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from statistics import median
@@ -17,6 +18,7 @@ from efmodel.speech.statistics import Census
 SPEAKERS = 8  # speakers that are shown one by one
 BARS = 12  # most bars of a histogram
 BAR = 36  # characters of the longest bar
+MUCH = 1.0  # percent of the letters outside the vocabulary that deserve a colour
 STEPS = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0)  # seconds that a bar may cover
 
 
@@ -112,37 +114,37 @@ def _shortened(name: str) -> str:
 
 
 def _letters(overview: Overview) -> RenderableType | None:
-    letters, outside = overview.letters(), overview.outside()
+    letters = overview.letters()
     if not letters:
         return None
-    inside = [letter for letter in letters if letter not in outside]
-    text = Text.assemble(("in the vocabulary      ", "dim"), (" ".join(inside) or "none", "green"))
-    if not outside:
-        return text
-    times = Counter(outside).most_common(40)
-    listed = "  ".join(f"{_shown(letter)} x{n}" for letter, n in times)
-    more = f"  and {len(outside) - len(times)} more" if len(outside) > len(times) else ""
-    share = 100 * sum(outside.values()) / sum(letters.values())
-    lost = f"\n{share:.1f} % of the letters are outside: spelt with others, or dropped"
-    dropped = _dropped(overview)
-    return Text.assemble(
-        text, ("\noutside the vocabulary ", "dim"), (listed + more, "yellow"), lost, dropped
+    outside = Counter(overview.outside())
+    dropped: Counter[str] = sum(
+        (half.census.skipped.characters for half in overview.halves.values()), start=Counter()
     )
+    respelt = Counter({letter: n for letter, n in outside.items() if letter not in dropped})
+    table = _grid("left", "left")
+    inside = " ".join(letter for letter in letters if letter not in outside)
+    table.add_row(Text("in the vocabulary", "dim"), Text(inside or "none", "green"))
+    if respelt:
+        table.add_row(Text("spelt with others", "dim"), Text(_counted(respelt), "yellow"))
+    if dropped:
+        table.add_row(Text("dropped", "dim"), Text(_counted(dropped), "yellow"))
+    if outside:
+        share = 100 * outside.total() / sum(letters.values())
+        lost = f"{share:.1f} % of the letters are not in the model's vocabulary"
+        table.add_row("", Text(lost, "yellow" if share > MUCH else ""))
+    return table
 
 
-def _dropped(overview: Overview) -> str:
-    total: Counter[str] = Counter()
-    for half in overview.halves.values():
-        total += half.census.skipped.characters
-    if not total:
-        return ""
-    most = ", ".join(f"{character!r} x{n}" for character, n in total.most_common(10))
-    return f"\ndropped from texts: {most}" + (" ..." if len(total) > 10 else "")
+def _counted(characters: Counter[str]) -> str:
+    listed = "  ".join(f"{_shown(character)} x{n}" for character, n in characters.most_common(30))
+    more = len(characters) - 30
+    return f"{listed}  and {more} more" if more > 0 else listed
 
 
-def _shown(letter: str) -> str:
-    """Return a letter; a combining mark on a circle, so that it stands alone."""
-    return f"\u25cc{letter}" if ord(letter) >= 0x300 and not letter.isalnum() else letter
+def _shown(character: str) -> str:
+    """Return a character or a tag; a combining mark on a circle, so that it stands alone."""
+    return f"\u25cc{character}" if unicodedata.category(character[0]) == "Mn" else character
 
 
 def _left_out(overview: Overview) -> RenderableType | None:
@@ -159,11 +161,12 @@ def _left_out(overview: Overview) -> RenderableType | None:
 
 
 def _examples(overview: Overview) -> Iterable[str]:
-    """Yield the first rows that are left out, with the reason of each."""
+    """Yield the first rows that are left out, each with another reason."""
     yield from overview.corpus.faults[:MAX_NAMED]
     for half in overview.halves.values():
-        for name, reason in half.census.skipped.recordings[:MAX_NAMED]:
-            yield f"{name}: {reason}"
+        first = {reason: name for name, reason in reversed(half.census.skipped.recordings)}
+        chosen = sorted(first.items(), key=lambda item: item[1])
+        yield from (f"{name}: {reason}" for reason, name in chosen[:MAX_NAMED])
 
 
 def _conversions(overview: Overview) -> RenderableType | None:
@@ -198,12 +201,15 @@ def _time(measured: RoundTime | None) -> RenderableType | None:
     took = _duration(measured.seconds)
     where = "on the GPU" if measured.device == "cuda" else "on one core"
     return Group(
-        Text(f"A round trains for about {took} on this machine (an estimate).", "bold"),
+        Text(
+            f"A round trains for about {took} on this machine, as busy as it is now (an estimate).",
+            "bold",
+        ),
         Text(
             f"{measured.clients} clients, {measured.parallel} at a time, each with "
             f"{measured.seconds_each:.0f} s of speech, at full depth, with the default settings; a "
             f"training step on {measured.audio:.1f} s took {measured.step:.2f} s {where}. "
-            "Shallower clients take less; the evaluation comes on top."
+            "Shallower clients take less, a busy machine more; the evaluation comes on top."
         ),
     )
 

@@ -38,25 +38,24 @@ def rows(manifest: Path, columns: Columns) -> Rows:
     for where, value in objects(manifest):
         try:
             if recordings:
-                yield _row(value, 0.0, recordings[value["recording_id"]], manifest)
+                yield _row(where, value, 0.0, recordings[value["recording_id"]], manifest)
                 continue
             for supervision in value["supervisions"]:
-                yield _row(supervision, float(value["start"]), value["recording"], manifest)
-        except _NoFileError as error:
-            yield Fault(where, str(error), "a source that is no file")
+                yield _row(where, supervision, float(value["start"]), value["recording"], manifest)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             yield Fault(where, f"found no cut of one recording ({error!r}), wanted one")
 
 
-class _NoFileError(Exception):
-    """A recording whose source is no file."""
-
-
-def _row(supervision: Any, offset: float, recording: Any, manifest: Path) -> Row:
+def _row(
+    where: str, supervision: Any, offset: float, recording: Any, manifest: Path
+) -> Row | Fault:
     source = recording["sources"][0]
     if source["type"] != "file":
-        found = f"found a source of the type {source['type']!r}"
-        raise _NoFileError(f"{found}, wanted 'file': commands are never run, nothing is fetched")
+        reason = (
+            f"found a source of the type {source['type']!r}, wanted 'file': commands are never run, "
+            "and nothing is fetched"
+        )
+        return Fault(where, reason, "a source that is no file")
     start = offset + float(supervision["start"])
     end: float | None = start + float(supervision["duration"])
     if start <= 0 and end is not None and end >= float(recording["duration"]) - TOLERANCE:

@@ -12,13 +12,16 @@ TEXTS = (".normalized.txt", ".txt", ".lab", ".TXT")  # the first one is that of 
 
 
 def halves(folder: Path) -> Halves:
-    """Return the subfolders that are named train and test, or the folder itself."""
-    subfolders = sorted(path for path in folder.iterdir() if path.is_dir())
-    found: Halves = {}
-    for half in ("train", "test"):
-        if paths := [path for path in subfolders if half_of(path.name) == half and _has(path)]:
-            found[half] = paths
-    return found or ({"train": [folder]} if _has(folder) else {})
+    """Return the subfolders that are named train and test (or else dev), or the folder itself."""
+    subfolders = [path for path in sorted(folder.iterdir()) if path.is_dir() and _has(path)]
+    named = [(half_of(path.name), path) for path in subfolders]
+    found = {
+        half: [path for name, path in named if name == half] for half in ("train", "test", "dev")
+    }
+    test = found["test"] or found["dev"]
+    if found["train"] or found["test"]:
+        return {half: paths for half, paths in (("train", found["train"]), ("test", test)) if paths}
+    return {"train": [folder]} if _has(folder) else {}
 
 
 def _has(folder: Path) -> bool:

@@ -102,6 +102,16 @@ def test_ffmpeg_is_stopped_when_enough_is_read(tmp_path):
     pytest.fail("ffmpeg is still running")
 
 
+@needs_ffmpeg
+def test_a_compressed_sphere_file_that_cannot_be_read_is_named(tmp_path):
+    fields = "channel_count -i 1\nsample_count -i 100\nsample_rate -i 16000\n"
+    fields += "sample_n_bytes -i 2\nsample_coding -s26 pcm,embedded-shorten-v2.00\nend_head\n"
+    header = b"NIST_1A\n   1024\n" + fields.encode()
+    (tmp_path / "a.sph").write_bytes(header.ljust(1024) + b"ajkg\x02" + bytes(50))
+    with pytest.raises(audio.AudioError, match=r"a\.sph: found no "):
+        audio.decode(tmp_path / "a.sph")
+
+
 def test_without_ffmpeg_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "memo.m4a").write_bytes(b"\x00\x00\x00\x1cftypM4A " + bytes(100))
