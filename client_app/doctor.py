@@ -243,7 +243,8 @@ def data(data_path: str) -> Finding:
         corpus = recordings.audiofolder(Path(data_path).expanduser())
     except (recordings.DataError, OSError) as error:
         advice = (
-            "a folder with metadata.jsonl: file_name, text, speaker (the documentation, Tutorial)"
+            "a folder with metadata.jsonl: file_name, text, speaker (the documentation, Data, has "
+            "other layouts)"
         )
         return Finding("data", str(error), advice)
     counts = statistics.count(

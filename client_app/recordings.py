@@ -7,7 +7,7 @@ from typing import NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from client_app.task import Task
-from client_app.texts import of_partition, source
+from client_app.texts import limits, of_partition, source
 from efmodel.config import EarlyExitConfig
 from efmodel.settings import Settings
 from efmodel.speech import corpus, memory, vocabulary
@@ -42,7 +42,7 @@ def recordings(
     data, path = source(task)
     memory.of_process().limit = task.settings.audio_mb * 1_000_000
     key = _Preparation(config, tokenizer)
-    return _recordings(data, path, task.partition, task.settings, key)
+    return _recordings(data, path, limits(task), task.partition, task.settings, key)
 
 
 def read_again() -> None:
@@ -75,12 +75,12 @@ class _Preparation:
 def _recordings(
     data: str,
     path: str,
+    read: Limits,
     partition: tuple[int, int] | None,
     settings: Settings,
     preparation: _Preparation,
 ) -> Recordings:
-    limits = Limits() if partition is None else Limits.of(settings)
-    dataset = corpus.load(data, path, limits).train
+    dataset = corpus.load(data, path, read).train
     indices = of_partition(dataset, partition, settings)
     utterances, skipped = prepare(
         dataset.select(indices),

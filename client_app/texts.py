@@ -4,6 +4,7 @@ A query is answered with it, so it loads neither torch nor transformers.
 """
 
 import random
+from dataclasses import replace
 from functools import lru_cache
 from logging import WARNING
 
@@ -27,6 +28,15 @@ def source(task: Task) -> tuple[str, str]:
     node = task.node_config
     path = str(node.get("data-path", task.settings.data_path))
     return "audiofolder" if "data-path" in node else task.settings.data, path
+
+
+def limits(task: Task) -> Limits:
+    """Return what is read of the corpus; a device uses all that it has."""
+    settings = task.settings
+    columns = str(task.node_config.get("columns", settings.columns))
+    if task.partition is None:
+        return Limits(language=settings.language, columns=columns)
+    return replace(Limits.of(settings), columns=columns)
 
 
 def of_partition(
@@ -63,8 +73,9 @@ def counted(task: Task) -> dict[str, str | list[int]]:
     asked = bool(task.request.get(ASK_ALPHABET, False))
     try:
         result = _count(
-            data, path, task.partition, task.settings, str(task.request[TOKENIZER]), asked
-        )
+            data, path, limits(task), task.partition, task.settings,
+            str(task.request[TOKENIZER]), asked,
+        )  # fmt: skip
     except Exception as error:  # of the library that reads the corpus, or of a plug-in
         log(WARNING, "%s: the texts cannot be read: %s", path or data, error)
         return {}
@@ -77,6 +88,7 @@ def counted(task: Task) -> dict[str, str | list[int]]:
 def _count(
     data: str,
     path: str,
+    read: Limits,
     partition: tuple[int, int] | None,
     settings: Settings,
     tokenizer: str,
@@ -86,7 +98,6 @@ def _count(
     spelling = Spelling.of_description(tokenizer)
     if every_letter:
         spelling = alphabet.every_letter(spelling.normaliser)
-    limits = Limits() if partition is None else Limits.of(settings)
-    dataset = corpus.load(data, path, limits).train
+    dataset = corpus.load(data, path, read).train
     texts = dataset.select(of_partition(dataset, partition, settings))["text"]
     return alphabet.count(texts, spelling)

@@ -71,36 +71,53 @@ def data(
     data_path: Annotated[
         Path | None, typer.Option(help="A local copy of a corpus on the Hub.")
     ] = None,
+    columns: Annotated[
+        str, typer.Option(help="A table's columns with unusual names: text=satz,speaker=wer.")
+    ] = "",
+    listen: Annotated[
+        int, typer.Option(help="Recordings to decode and examine in each half.", min=0)
+    ] = 100,
+    write: Annotated[
+        Path | None, typer.Option(help="Write the corpus into this folder, in our own layout.")
+    ] = None,
+    time: Annotated[bool, typer.Option(help="Measure a training step for an estimate.")] = True,
 ) -> None:
-    """Count a corpus: speakers, hours, vocabulary, and what training would skip and why.
+    """Show a corpus before a run: layout, speakers, lengths, letters, what is left out and why.
 
     Lengths are read from headers, where these count samples: audio that is damaged counts as
-    readable. MP3 files, whose headers may guess, are decoded.
+    readable. MP3 files, whose headers may guess, and what ffmpeg reads, are decoded.
     """
     from rich.console import Console
-    from rich.table import Table
 
+    skip_compiler_and_sharding()
+    from efmodel import data_screen, round_time
     from efmodel.model.loading import describe_start
     from efmodel.settings import Settings
-    from efmodel.speech.statistics import count_corpus, of_corpus
-    from efmodel.speech.vocabulary import described
+    from efmodel.speech import corpus
+    from efmodel.speech.overview import overview
+    from efmodel.speech.recordings import Limits
+    from efmodel.speech.statistics import tokenizer_of_run
+    from efmodel.speech.writing import write as write_corpus
 
-    run = {"model": model, "vocabulary": vocabulary, "language": language}
-    settings, copy = Settings.from_run_config(run), str(data_path or "")
-    model_config, tokenizer = describe_start(settings, of_corpus(name, copy, settings))
-    splits = count_corpus(name, copy, tokenizer, model_config)
-    table = Table("", *splits)
-    columns = [census.figures() for census in splits.values()]
-    for figure in columns[0]:
-        table.add_row(figure, *(column[figure] for column in columns))
-    Console().print(table)
-    print(f"vocabulary: {described(tokenizer)}")
-    for split, census in splits.items():
-        for line in census.remarks():
-            print(f"{split}: {line}")
-    if not any(census.seconds for census in splits.values()):
+    settings = Settings.from_run_config(
+        {"model": model, "vocabulary": vocabulary, "language": language, "columns": columns}
+    )
+    place, folder = corpus.named(name)
+    limits = Limits(language=settings.language, columns=settings.columns)
+    source = corpus.load(place, folder or str(data_path or ""), limits)
+    config, tokenizer = describe_start(settings, tokenizer_of_run(source, settings))
+    found = overview(folder or place, source, tokenizer, config, listen)
+    speakers = list(found.halves["train"].census.speakers.values())
+    measured = None
+    if time:
+        measured = round_time.measure(found.corpus.train, tokenizer, config, speakers)
+    Console().print(data_screen.render(found, measured))
+    if not found.usable:
         show(f"data: found no recording in {name} that can be used")
         raise typer.Exit(1)
+    if write is not None:
+        done = write_corpus(found.corpus, write)
+        print(f"{write}: {', '.join(f'{n} {what}' for what, n in sorted(done.items()))}")
 
 
 @shown_errors()

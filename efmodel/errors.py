@@ -11,6 +11,10 @@ class UserError(ValueError):
     """A mistake in what the user gave: a key, a path, a name. A command shows only its message."""
 
 
+class DataError(UserError):
+    """Data that is missing or malformed."""
+
+
 @contextmanager
 def shown_errors(*further: type[Exception], status: int = 2) -> Iterator[None]:
     """Show a mistake of the user as one red line and end the command; no traceback.

@@ -4,6 +4,7 @@ The defaults stand in pyproject.toml too, because Flower reads them there; a tes
 The file is longer than others because each key is declared once, with all that is said of it.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -24,7 +25,11 @@ from efmodel.errors import UserError, did_you_mean
 from efmodel.exit_weights import EXIT_WEIGHTS
 from efmodel.partition import PARTITIONS, kind_and_number
 from efmodel.speech import alphabet, languages
+from efmodel.speech.layouts.columns import WANTED as COLUMNS_WANTED
+from efmodel.speech.layouts.columns import parse as parse_columns
 from efmodel.speech.normaliser import Normaliser
+
+CODE = re.compile(r"[a-z]{2,3}([-_][A-Za-z0-9]+)*")  # of a language, such as pt or sv-SE
 
 # Topics of the keys, in the order in which tables show them.
 MODEL, DATA, TEXTS, SIMULATION = "model", "data", "texts", "simulation"
@@ -128,13 +133,20 @@ class Settings:
         DATA,
         "sample",
         "Corpus to train and test on: sample, audiofolder, librispeech, tedlium, voxpopuli, "
-        "commonvoice, speechocean762, or the name of a corpus from a plug-in.",
+        "commonvoice, mls, fleurs, speechocean762, or the name of a corpus from a plug-in.",
     )
     data_path: str = key(
         DATA,
         "",
         "Folder that `data=audiofolder` reads, or a local copy of a corpus from the Hub. The "
         "node config of a device overrides it.",
+    )
+    columns: str = key(
+        DATA,
+        "",
+        "Columns of a folder's table that have unusual names, such as `text=satz,speaker=wer`. The "
+        "node config of a device overrides it.",
+        parsed_by(parse_columns, COLUMNS_WANTED),
     )
     data_streaming: bool = key(
         DATA,
@@ -188,13 +200,10 @@ class Settings:
     language: str = key(
         TEXTS,
         "",
-        "Language of the texts, such as `de`: its numbers, currencies, times and signs become "
-        "words, and its alphabet is in the vocabulary. Empty: rules that suit every language.",
-        Check(
-            lambda code: not code or code in languages.known(),
-            "empty, or one of " + ", ".join(languages.known()),
-            tuple(languages.known()),
-        ),
+        "Language, such as `de`. Of a corpus that has several, it is read; its alphabet is in the "
+        "vocabulary; numbers, currencies, times and signs in texts become its words. Empty: the "
+        "corpus's first language, and rules for texts that suit every one.",
+        Check(lambda code: not code or CODE.fullmatch(code) is not None, "a code such as de"),
     )
     case: str = key(
         TEXTS,
@@ -457,7 +466,7 @@ class Settings:
     @property
     def normaliser(self) -> Normaliser:
         """How the texts of a run are normalised."""
-        return Normaliser(self.language, self.case, self.numbers)
+        return Normaliser(languages.nearest(self.language), self.case, self.numbers)
 
     @classmethod
     def from_run_config(cls, config: Mapping[str, Any]) -> "Settings":

@@ -4,13 +4,14 @@ import random
 from dataclasses import replace
 from functools import lru_cache
 from importlib.metadata import entry_points
-from logging import WARNING
+from logging import INFO, WARNING
 from pathlib import Path
 
 from datasets import Dataset
 
 from efmodel.errors import MAX_NAMED, did_you_mean
 from efmodel.speech import hub
+from efmodel.speech.hub_sources import SOURCES
 from efmodel.speech.recordings import Corpus, DataError, Limits, audiofolder, speakers
 
 NO_LIMITS = Limits()
@@ -28,19 +29,27 @@ def load(data: str, data_path: str, limits: Limits = NO_LIMITS) -> Corpus:
         If there is no such corpus, it cannot be read, or the limits do not fit it.
     """
     corpus = _read(data, data_path, limits)
-    if corpus.left_out:
-        from flwr.common import log  # takes a second to import
-
-        for fault in corpus.faults[:MAX_NAMED]:
-            log(WARNING, "%s", fault)
-        counts = ", ".join(f"{reason} x{n}" for reason, n in sorted(corpus.left_out.items()))
-        log(WARNING, "%s: rows left out: %s", data_path or data, counts)
+    if corpus.left_out or corpus.notes:
+        _log(corpus, data_path or data)
     if limits.max_speakers:
         first = set(list(dict.fromkeys(corpus.train["speaker"][:]))[: limits.max_speakers])
         corpus = replace(corpus, train=_of_speakers(corpus.train, first))
     if limits.tune_speakers:
         corpus = _for_tuning(corpus, limits.tune_speakers)
     return corpus
+
+
+def _log(corpus: Corpus, where: str) -> None:
+    """Log what a user should know of how a corpus was read, and which rows were left out."""
+    from flwr.common import log  # takes a second to import
+
+    for note in corpus.notes:
+        log(INFO, "%s: %s", where, note)
+    for fault in corpus.faults[:MAX_NAMED]:
+        log(WARNING, "%s", fault)
+    if corpus.left_out:
+        counts = ", ".join(f"{reason} x{n}" for reason, n in sorted(corpus.left_out.items()))
+        log(WARNING, "%s: rows left out: %s", where, counts)
 
 
 def _for_tuning(corpus: Corpus, num_test: int) -> Corpus:
@@ -64,22 +73,22 @@ def _of_speakers(dataset: Dataset, names: set[str]) -> Dataset:
 
 def _read(data: str, data_path: str, limits: Limits) -> Corpus:
     if limits.streaming and (
-        data not in hub.SOURCES or not (limits.max_speakers and limits.max_utterances)
+        data not in SOURCES or not (limits.max_speakers and limits.max_utterances)
     ):
         raise DataError(
             f"data-streaming: found data {data}, max-speakers {limits.max_speakers} and "
-            f"max-utterances {limits.max_utterances}, wanted one of {', '.join(hub.SOURCES)}, and "
+            f"max-utterances {limits.max_utterances}, wanted one of {', '.join(SOURCES)}, and "
             "both limits above 0"
         )
-    if data in hub.SOURCES:
+    if data in SOURCES:
         return hub.load(data, data_path, limits)
     if data == "audiofolder":
         if not data_path:
             raise DataError("data-path: found nothing, wanted a folder, as data is audiofolder")
-        return audiofolder(Path(data_path).expanduser())
+        return audiofolder(Path(data_path).expanduser(), limits.columns, limits.language)
     sources = entry_points(group="ef_asr.corpora")
     if data not in sources.names:
-        names = sorted({"audiofolder", *hub.SOURCES, *sources.names})
+        names = sorted({"audiofolder", *SOURCES, *sources.names})
         hint = did_you_mean(data, names)
         raise DataError(f"data: found {data!r}, wanted one of {', '.join(names)}{hint}")
     corpus: Corpus = sources[data].load()()

@@ -1,118 +1,24 @@
-"""Corpora on the Hugging Face Hub: repositories, columns, and spelling of the transcripts.
+"""Read corpora on the Hugging Face Hub, or local copies of their repositories.
 
 Only parquet files are read, and only those of the requested halves. Loading scripts are not used;
 datasets 5 refuses them.
 """
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from datasets import Audio, Dataset, load_dataset
 from datasets.utils.logging import disable_progress_bar
 
+from efmodel.speech.hub_sources import SOURCES, Source
+from efmodel.speech.layouts.reading import NO_SPEAKER_COLUMN, ONE_SPEAKER
 from efmodel.speech.recordings import FEATURES, Corpus, DataError, Limits
 
 PATIENCE = 1000  # stop streaming after this many consecutive rows that are not needed
 
 
-def lower(text: str) -> str:
-    """Convert transcripts in upper case to lower case."""
-    return text.lower()
-
-
-def join_clitics(text: str) -> str:
-    """Convert TED-LIUM's spelling: "it 's <unk> you" becomes "it's you"."""
-    text = re.sub(r"<[^>]*>", " ", text)
-    # TED-LIUM writes a space before a contraction ("it 's") and a possessive apostrophe ("the
-    # students ' work"). In "just 'cause" the apostrophe starts a word, and the space stays.
-    return re.sub(r"\s+'(?=(?:s|t|re|ve|ll|d|m)?(?:\s|$))", "'", text)
-
-
-def unquote(text: str) -> str:
-    """Remove punctuation, and single quotes that are not inside a word."""
-    text = text.translate(dict.fromkeys(map(ord, "\u2018\u2019\u0060\u00b4"), "'"))
-    text = re.sub(r"(?<!\w)'|'(?!\w)", " ", text)
-    return re.sub(r"[\"\u201c\u201d\u201e\u00ab\u00bb\u2026.,;:?!()\[\]]", " ", text)
-
-
-@dataclass(frozen=True)
-class Source:
-    """A corpus on the Hub.
-
-    Attributes
-    ----------
-    repository, revision : str
-        Repository on the Hub, and its branch with parquet files.
-    train, test : str
-        Glob patterns of the parquet files of both halves, also in a local copy.
-    text, speaker : str
-        Names of the columns; the audio is in ``audio``.
-    spell : callable
-        Converts a transcript to plain spelling.
-    note : str
-        Known obstacle to reading it from the Hub, for an error message.
-    """
-
-    repository: str
-    train: str
-    test: str
-    text: str
-    speaker: str
-    spell: Callable[[str], str]
-    revision: str = "main"
-    note: str = ""
-
-
-SOURCES = {
-    "librispeech": Source(
-        "openslr/librispeech_asr",
-        "clean/train.100/*.parquet",
-        "clean/test/*.parquet",
-        text="text",
-        speaker="speaker_id",
-        spell=lower,
-    ),
-    "tedlium": Source(
-        "LIUM/tedlium",
-        "release3/train/*.parquet",
-        "release3/test/*.parquet",
-        text="text",
-        speaker="speaker_id",
-        spell=join_clitics,
-        revision="refs/convert/parquet",
-        note="The repository itself holds archives and a loading script, and may ask for a login.",
-    ),
-    "voxpopuli": Source(
-        "facebook/voxpopuli",
-        "en/train-*.parquet",
-        "en/test-*.parquet",
-        text="normalized_text",
-        speaker="speaker_id",
-        spell=str,
-    ),
-    "commonvoice": Source(
-        "mozilla-foundation/common_voice_17_0",
-        "en/train/*.parquet",
-        "en/test/*.parquet",
-        text="sentence",
-        speaker="client_id",
-        spell=unquote,
-        revision="refs/convert/parquet",
-        note="Mozilla took Common Voice off the Hub in 2025 and gives it out itself.",
-    ),
-    "speechocean762": Source(
-        "mispeech/speechocean762",
-        "data/train-*.parquet",
-        "data/test-*.parquet",
-        text="text",
-        speaker="speaker",
-        spell=lower,
-    ),
-}
 NOT_SPEECH = ("ignore_time_segment_in_scoring", "inter_segment_gap")  # transcripts in TED-LIUM
 NO_SPEAKER = ("", "None", "N/A", "nan")  # speakers in VoxPopuli and tables made from it
 
@@ -125,26 +31,34 @@ def load(name: str, data_path: str, limits: Limits) -> Corpus:
     Raises
     ------
     DataError
-        If the corpus cannot be read, has other columns, or no usable row.
+        If the corpus cannot be read, has other columns, no usable row, or not this language.
     """
-    source = SOURCES[name]
+    source = SOURCES[name].in_language(limits.language)
     left_out: Counter[str] = Counter()
-    train = _half(name, data_path, limits, "train", left_out)
-    test = _half(name, data_path, limits, "test", left_out)
+    train = _half(name, source, data_path, limits, "train", left_out)
+    test = _half(name, source, data_path, limits, "test", left_out)
     for half, dataset in (("train", train), ("test", test)):
         if len(dataset) == 0:
             raise DataError(
                 f"{source.repository}: found no usable row in {half} ({dict(left_out)}), wanted "
                 "rows with a transcript and a speaker"
             )
-    return Corpus(train, test, left_out)
+    return Corpus(
+        train,
+        test,
+        left_out,
+        layout=f"{source.repository} ({source.train})",
+        languages=(limits.language or source.language,),
+        notes=() if source.speaker else (NO_SPEAKER_COLUMN,),
+    )
 
 
-def _half(name: str, data_path: str, limits: Limits, half: str, left_out: Counter[str]) -> Dataset:
-    source = SOURCES[name]
+def _half(
+    name: str, source: Source, data_path: str, limits: Limits, half: str, left_out: Counter[str]
+) -> Dataset:
     pattern = source.train if half == "train" else source.test
     rows = _open(name, source, pattern, data_path, limits.streaming)
-    columns = ["audio", source.text, source.speaker]
+    columns = ["audio", *filter(None, (source.text, source.speaker))]
     names = list(rows.features or next(iter(rows)))
     if missing := [column for column in columns if column not in names]:
         raise DataError(
@@ -206,7 +120,8 @@ def _usable(
     rows: Iterable[dict[str, Any]], source: Source, half: str, left_out: Counter[str]
 ) -> Iterator[dict[str, Any]]:
     for row in rows:
-        text, speaker = row[source.text], row[source.speaker]
+        text = row[source.text]
+        speaker = row[source.speaker] if source.speaker else ONE_SPEAKER
         if reason := _reason_to_leave_out(text, speaker, half):
             left_out[f"{half}: {reason}"] += 1
         else:
@@ -233,7 +148,8 @@ def _first(rows: Iterable[dict[str, Any]], limits: Limits) -> Iterator[dict[str,
 
 def _all_rows(rows: Dataset, source: Source, half: str, left_out: Counter[str]) -> Dataset:
     """Return all usable rows; the audio stays in the memory-mapped parquet cache."""
-    texts, speakers = rows[source.text][:], rows[source.speaker][:]
+    texts = rows[source.text][:]
+    speakers = rows[source.speaker][:] if source.speaker else [ONE_SPEAKER] * len(texts)
     keep: list[int] = []
     for index, (text, speaker) in enumerate(zip(texts, speakers, strict=True)):
         if reason := _reason_to_leave_out(text, speaker, half):

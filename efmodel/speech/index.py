@@ -21,7 +21,7 @@ BUSY_SECONDS = 30.0  # to wait for another process that writes
 TABLE = f"recordings_{FORMAT}"
 COLUMNS = (
     "key BLOB PRIMARY KEY, num_samples INTEGER, whole INTEGER, header_seconds REAL, remark TEXT, "
-    "peak REAL, loudest REAL, amplitude REAL"
+    "cancelled INTEGER, amplitude REAL"
 )
 
 
@@ -39,10 +39,8 @@ class Measurement:
         Duration that the header gives.
     remark : str
         How the header differs from what was decoded, or an empty string.
-    peak : float
-        Largest absolute sample of any channel.
-    loudest : float
-        Largest absolute sample of the mean of the channels.
+    cancelled : bool
+        Whether its channels cancel each other out; the samples are then those of the first one.
     amplitude : float
         Half the distance between its largest and its smallest sample.
     """
@@ -51,8 +49,7 @@ class Measurement:
     whole: bool
     header_seconds: float | None
     remark: str
-    peak: float
-    loudest: float
+    cancelled: bool
     amplitude: float
 
     @classmethod
@@ -64,10 +61,22 @@ class Measurement:
             whole=recording.seconds <= longest,
             header_seconds=recording.header_seconds,
             remark=recording.remark,
-            peak=recording.peak,
-            loudest=float(samples.abs().max()),
+            cancelled=recording.cancelled,
             amplitude=float(samples.max() - samples.min()) / 2,
         )
+
+    @classmethod
+    def read(
+        cls,
+        num_samples: int,
+        whole: int,
+        header_seconds: float | None,
+        remark: str,
+        cancelled: int,
+        amplitude: float,
+    ) -> "Measurement":
+        """Return a measurement from the columns of its row."""
+        return cls(num_samples, bool(whole), header_seconds, remark, bool(cancelled), amplitude)
 
     @property
     def seconds(self) -> float:
@@ -109,7 +118,7 @@ class Index:
             if self._database is not None:
                 found = self._database.execute(f"SELECT * FROM {TABLE} WHERE key = ?", [key])
                 row = found.fetchone()
-                return None if row is None else Measurement(row[1], bool(row[2]), *row[3:])
+                return None if row is None else Measurement.read(*row[1:])
         return None
 
     def put(self, key: bytes, measurement: Measurement) -> None:

@@ -104,6 +104,12 @@ def known() -> Mapping[str, Language]:
     }
 
 
+def nearest(code: str) -> str:
+    """Return a code that is known: the code itself, or that without its country; else empty."""
+    bare = code.replace("_", "-").split("-")[0]
+    return next((each for each in (code, bare) if each in known()), "")
+
+
 def get(code: str) -> Language:
     """Return a language.
 

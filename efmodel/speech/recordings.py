@@ -1,23 +1,22 @@
 """The format of a corpus, and local folders in it.
 
 A corpus consists of ``datasets.Dataset`` with the columns ``audio`` (undecoded ``bytes`` or a
-``path``), ``text`` and ``speaker``.
+``path``), ``text`` and ``speaker``. A path may be that of a part of a file
+(:mod:`efmodel.speech.segments`).
 """
 
-import csv
-import io
-import json
-from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from datasets import Dataset, Features, Value
 
-from efmodel.errors import UserError
+from efmodel.errors import DataError as DataError  # part of this module's interface
 from efmodel.settings import Settings
+from efmodel.speech.layouts.columns import parse
+from efmodel.speech.layouts.layout import Row
+from efmodel.speech.layouts.reading import ONE_SPEAKER, describe, read
+from efmodel.speech.segments import with_times
 
 FEATURES = Features(
     {
@@ -26,11 +25,6 @@ FEATURES = Features(
         "speaker": Value("string"),
     }
 )
-COLUMNS = ("file_name", "text", "speaker")
-
-
-class DataError(UserError):
-    """Data that is missing or malformed."""
 
 
 @dataclass(frozen=True)
@@ -47,17 +41,26 @@ class Corpus:
         Number of unusable rows by half and reason.
     faults : list of str
         Of a folder's unusable rows: file, line, what was found and what was wanted.
+    layout : str
+        Name of a folder's layout.
+    languages : tuple of str
+        As the layout names them, the commonest first; empty if it does not say.
+    notes : tuple of str
+        What a user should know of how a folder was read.
     """
 
     train: Dataset
     test: Dataset | None
     left_out: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
+    layout: str = ""
+    languages: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The part of a corpus that is read.
+    """The part of a corpus that is read, and how.
 
     Attributes
     ----------
@@ -71,12 +74,18 @@ class Limits:
     tune_speakers : int
         Number of training speakers to test on in place of the corpus's test half, which is not
         used; 0 to use it.
+    language : str
+        Language of a corpus that has several; empty for the first one.
+    columns : str
+        What a folder's table calls its columns.
     """
 
     streaming: bool = False
     max_speakers: int = 0
     max_utterances: int = 0
     tune_speakers: int = 0
+    language: str = ""
+    columns: str = ""
 
     @classmethod
     def of(cls, settings: Settings) -> "Limits":
@@ -86,14 +95,24 @@ class Limits:
             settings.max_speakers,
             settings.max_utterances,
             settings.tune_speakers,
+            settings.language,
+            settings.columns,
         )
 
 
-def audiofolder(folder: Path) -> Corpus:
-    """Read a local folder with ``train/``, ``test/`` or both, or with training recordings only.
+def audiofolder(folder: Path, columns: str = "", language: str = "") -> Corpus:
+    """Read a local folder of recordings and texts, in any of the layouts that are known.
 
-    Each of these folders holds audio files and ``metadata.jsonl`` or ``metadata.csv`` with the
-    columns ``file_name``, ``text`` and ``speaker``. Rows that cannot be used are left out.
+    Rows that cannot be used are left out.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder; what its layout names "train" is to train on, "test" (or else "dev") to test.
+    columns : str
+        The run config's ``columns``: what a table calls audio file, text and speaker.
+    language : str
+        The folder to open where there is one for each language.
 
     Raises
     ------
@@ -103,118 +122,30 @@ def audiofolder(folder: Path) -> Corpus:
     """
     if not folder.is_dir():
         raise DataError(f"data-path: found no folder {folder}, wanted one with recordings")
-    halves = {half: folder / half for half in ("train", "test") if (folder / half).is_dir()}
-    read = {half: _read_folder(path) for half, path in (halves or {"train": folder}).items()}
-    # A server may have test recordings only.
-    empty = Dataset.from_dict({column: [] for column in FEATURES}, features=FEATURES)
-    train, _ = read.get("train", (empty, []))
-    test, _ = read.get("test", (None, []))
-    left_out = {
-        f"{half}: unusable row": len(faults) for half, (_, faults) in read.items() if faults
-    }
+    contents = read(folder, parse(columns), language)
+    train, test = contents.train_and_test()
+    left_out: Counter[str] = Counter()
+    for half, faults in contents.faults.items():
+        left_out.update(f"{half}: {fault.kind}" for fault in faults)
     return Corpus(
-        train, test, Counter(left_out), [f for _, faults in read.values() for f in faults]
+        _dataset(train),
+        None if test is None else _dataset(test),
+        left_out,
+        [describe(fault) for faults in contents.faults.values() for fault in faults],
+        layout=contents.layout.name,
+        languages=tuple(name for name, _ in contents.languages().most_common()),
+        notes=tuple(contents.notes()),
     )
 
 
-def _read_folder(folder: Path) -> tuple[Dataset, list[str]]:
-    """Return the usable rows, and what is wrong with the others."""
-    for name, rows in (("metadata.jsonl", _jsonl_rows), ("metadata.csv", _csv_rows)):
-        if (folder / name).is_file():
-            return _usable(folder, folder / name, rows(folder / name))
-    raise DataError(
-        f"{folder}: found neither metadata.jsonl nor metadata.csv, wanted one of them here, or in "
-        "train/ or test/"
-    )
-
-
-def _usable(folder: Path, file: Path, rows: Iterable[tuple[int, Any]]) -> tuple[Dataset, list[str]]:
-    table: list[dict[str, Any]] = []
-    faults: list[str] = []
-    for line, row in rows:
-        if fault := _fault(row):
-            faults.append(f"{file}, line {line}: {fault}")
-            continue
-        text = row["text"]
-        table.append(
-            {
-                "audio": {"bytes": None, "path": str(folder / str(row["file_name"]))},
-                "text": None if text is None else str(text),
-                "speaker": str(row["speaker"]),
-            }
-        )
-    if not table:
-        raise DataError(faults[0] if faults else f"{file}: found no rows, wanted one per recording")
-    return Dataset.from_list(table, features=FEATURES), faults
-
-
-def _read_text(path: Path) -> io.StringIO:
-    """Return a file's text without the byte order mark that spreadsheets write."""
-    data = path.read_bytes().removeprefix(BOM_UTF8)
-    try:
-        return io.StringIO(data.decode("utf-8"), newline="")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path}, line {line}: found the byte {data[error.start]:#04x}, wanted UTF-8: save the "
-            "file in this encoding"
-        ) from error
-
-
-def _jsonl_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield line numbers and values; a line that is no JSON has its error as its value."""
-    for number, line in enumerate(_read_text(path), start=1):
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except json.JSONDecodeError as error:
-                yield number, error
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield rows by column, and the numbers of the lines in which they start."""
-    reader = csv.DictReader(_read_text(path), strict=True)
-    line = 1
-    try:
-        columns = list(reader.fieldnames or [])
-        if fault := _missing(columns):  # in every row
-            raise DataError(f"{path}, line 1: {fault}")
-        while True:
-            line = reader.line_num + 1
-            yield line, next(reader)
-    except StopIteration:
-        return
-    except csv.Error as error:
-        # The rows that follow an open quote are part of its text: none of them can be trusted.
-        raise DataError(
-            f"{path}, line {line}: found a quote that does not close at the end of its field "
-            f"({error}), wanted quotes around whole fields, and quotes inside them doubled"
-        ) from error
-
-
-def _missing(columns: Iterable[Any]) -> str:
-    """Return which columns are missing, or an empty string."""
-    found = sorted(str(column) for column in columns if column is not None)
-    if missing := [column for column in COLUMNS if column not in found]:
-        wanted = f"wanted {', '.join(COLUMNS)}; {', '.join(missing)} is missing"
-        return f"found columns {', '.join(found)}, {wanted}"
-    return ""
-
-
-def _fault(row: Any) -> str:
-    """Return why a row cannot be used, or an empty string. A text may be null: it has no words."""
-    if isinstance(row, json.JSONDecodeError):
-        return f"found no JSON ({row}), wanted an object"
-    if not isinstance(row, dict):
-        return f"found {row!r}, wanted an object"
-    if fault := _missing(row):
-        return fault
-    if any(row.get(None) or []):  # csv's key for further fields
-        return (
-            f"found {len(row) - 1 + len(row[None])} fields, wanted quotes around commas in a text"
-        )
-    empty = [column for column in ("file_name", "speaker") if row[column] in (None, "")]
-    return f"found no {' and no '.join(empty)}, wanted {', '.join(COLUMNS)}" if empty else ""
+def _dataset(rows: list[Row]) -> Dataset:
+    sounds = [with_times(row.audio, row.start, row.end) for row in rows]
+    table = {
+        "audio": [{"bytes": None, "path": sound} for sound in sounds],
+        "text": [row.text for row in rows],
+        "speaker": [row.speaker or ONE_SPEAKER for row in rows],
+    }
+    return Dataset.from_dict(table, features=FEATURES)
 
 
 def speakers(dataset: Dataset) -> list[str]:

@@ -1,5 +1,6 @@
 """Count the speech in a data set, and what would be skipped, from the headers of its files."""
 
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 from statistics import median
@@ -7,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from transformers import PreTrainedTokenizerBase
 
-from efmodel.config import EarlyExitConfig
-from efmodel.errors import MAX_NAMED
+from efmodel.config import SAMPLE_RATE, EarlyExitConfig
 from efmodel.model.loading import describe_start, has_own_vocabulary
 from efmodel.settings import Settings
-from efmodel.speech import alphabet, audio, corpus, vocabulary
+from efmodel.speech import alphabet, audio, vocabulary
 from efmodel.speech.normaliser import in_units
+from efmodel.speech.recordings import Corpus
 from efmodel.speech.utterances import (
     SECONDS,
     Skipped,
@@ -35,15 +36,25 @@ class Census:
         Duration of each usable utterance.
     speakers : dict
         Seconds of usable audio by speaker.
+    utterances : Counter
+        Number of usable utterances by speaker.
     words : Counter
         Number of occurrences of each word.
+    letters : Counter
+        Number of occurrences of each letter, mark and digit in the texts as they are written, in
+        lower case; skipped recordings count too.
+    conversions : Counter
+        Number of usable utterances by what is done to their audio before it is used.
     skipped : Skipped
         The other recordings.
     """
 
     seconds: list[float] = field(default_factory=list)
     speakers: dict[str, float] = field(default_factory=dict)
+    utterances: Counter[str] = field(default_factory=Counter)
     words: Counter[str] = field(default_factory=Counter)
+    letters: Counter[str] = field(default_factory=Counter)
+    conversions: Counter[str] = field(default_factory=Counter)
     skipped: Skipped = field(default_factory=Skipped)
 
     def figures(self) -> dict[str, str]:
@@ -62,16 +73,6 @@ class Census:
             "skipped": str(len(self.skipped.recordings)),
         }
 
-    def remarks(self) -> list[str]:
-        """Return lines about skipped recordings (the first by name) and dropped characters."""
-        lines = []
-        if self.skipped.recordings:
-            lines.append(f"{len(self.skipped.recordings)} skipped: {self.skipped.by_kind()}")
-        lines += [f"  {name}: {reason}" for name, reason in self.skipped.recordings[:MAX_NAMED]]
-        if self.skipped.characters:
-            lines.append(f"characters dropped: {self.skipped.dropped_characters()}")
-        return lines
-
 
 def count(
     dataset: "Dataset", tokenizer: PreTrainedTokenizerBase, config: EarlyExitConfig, to_train: bool
@@ -79,34 +80,34 @@ def count(
     """Count a data set as a model with this tokenizer and configuration would train (or test)."""
     census = Census()
     for fields in dataset:
+        census.letters.update(_letters(fields["text"] or ""))
         row = check_text(fields, tokenizer, census.skipped)
         if row is None:
             continue
         try:
-            seconds = audio.duration(row.source, row.name, longest=SECONDS[1])
+            info = audio.info(row.source, row.name, longest=SECONDS[1])
         except audio.AudioError as error:
             skip_unreadable(row, error, census.skipped)
             continue
-        if check_length(row, seconds, config, to_train, SECONDS, census.skipped):
-            census.seconds.append(seconds)
+        if check_length(row, info.seconds, config, to_train, SECONDS, census.skipped):
+            census.seconds.append(info.seconds)
             speaker = fields["speaker"]
-            census.speakers[speaker] = census.speakers.get(speaker, 0.0) + seconds
+            census.speakers[speaker] = census.speakers.get(speaker, 0.0) + info.seconds
+            census.utterances[speaker] += 1
             census.words.update(in_units(row.text).split())
+            census.conversions.update(_conversions(info))
     return census
 
 
-def of_corpus(data: str, copy: str, settings: Settings) -> PreTrainedTokenizerBase | None:
+def tokenizer_of_run(corpus: Corpus, settings: Settings) -> PreTrainedTokenizerBase | None:
     """Return the tokenizer of a run on a corpus with one client per speaker.
 
-    None if the run config or the model has one that does not depend on the corpus. Parameters and
-    exceptions are those of ``count_corpus``.
+    None if the run config or the model has one that does not depend on the corpus.
     """
     if settings.vocabulary != alphabet.AUTO or has_own_vocabulary(settings.model):
         return None
-    name, folder = corpus.named(data)
-    speech = corpus.load(name, folder or copy).train
     texts: dict[str, list[str | None]] = {}
-    for speaker, text in zip(speech["speaker"], speech["text"], strict=True):
+    for speaker, text in zip(corpus.train["speaker"], corpus.train["text"], strict=True):
         texts.setdefault(speaker, []).append(text)
     every_letter = alphabet.every_letter(settings.normaliser)
     used = [alphabet.count(of_speaker, every_letter).alphabet for of_speaker in texts.values()]
@@ -114,28 +115,21 @@ def of_corpus(data: str, copy: str, settings: Settings) -> PreTrainedTokenizerBa
     return vocabulary.of_texts(used, settings.vocabulary_min_nodes, default)[0]
 
 
-def count_corpus(
-    data: str, copy: str, tokenizer: PreTrainedTokenizerBase, config: EarlyExitConfig
-) -> dict[str, Census]:
-    """Count the splits of a corpus, "train" and, if there is one, "test".
+def _letters(text: str) -> list[str]:
+    """Return the letters, marks and digits of a text, in lower case."""
+    composed = unicodedata.normalize("NFC", text).lower()
+    return [character for character in composed if unicodedata.category(character)[0] in "LMN"]
 
-    Parameters
-    ----------
-    data : str
-        A folder of recordings, or a corpus by name.
-    copy : str
-        The folder of a local copy of a corpus on the Hub; empty for none.
-    tokenizer, config : PreTrainedTokenizerBase, EarlyExitConfig
-        Of the model whose vocabulary and frames decide which utterances can be used.
 
-    Raises
-    ------
-    DataError
-        If there is no such corpus.
-    """
-    name, folder = corpus.named(data)
-    source = corpus.load(name, folder or copy)
-    splits = {"train": count(source.train, tokenizer, config, to_train=True)}
-    if source.test is not None:
-        splits["test"] = count(source.test, tokenizer, config, to_train=False)
-    return splits
+def _conversions(info: audio.Info) -> list[str]:
+    """Return what is done to a recording before it is used."""
+    done = []
+    if info.part:
+        done.append("cut out of a longer recording")
+    if info.ffmpeg:
+        done.append(f"{info.form} decoded by ffmpeg")
+    if info.rate != SAMPLE_RATE:
+        done.append(f"{info.rate} Hz resampled to {SAMPLE_RATE}")
+    if info.channels > 1:
+        done.append(f"{info.channels} channels mixed into one")
+    return done

@@ -21,7 +21,6 @@ if TYPE_CHECKING:  # datasets takes seconds to import; a trial step works withou
 
 SECONDS = (0.1, 30.0)  # shortest and longest recording that is used
 SILENCE = 1e-4  # amplitude of a recording without speech: 3 steps of 16 bits
-CANCELLED = 0.01  # share of the channels' amplitude that is left in the mean of opposite channels
 PROGRESS_SECONDS = 10.0  # between lines of the log while recordings are measured
 
 
@@ -172,7 +171,7 @@ def check_length(
 
 def _silence(found: Measurement) -> str:
     """Return why a recording has no speech at all, or an empty string."""
-    if found.loudest < CANCELLED * found.peak:
+    if found.cancelled:
         return "found channels that cancel each other out, wanted speech in their mean"
     if found.amplitude < SILENCE:  # a constant offset is no sound
         return f"found silence ({found.amplitude:.6f}), wanted speech"

@@ -2,6 +2,7 @@
 
 KALDI_DATA=~/kaldi/data ef-asr simulate --data kaldi
 
+EF-ASR reads such folders by itself too (``--data FOLDER``); this shows what a package needs.
 Entries of ``wav.scp`` that are commands (they end in ``|``) and ``segments`` files are not read.
 """
 

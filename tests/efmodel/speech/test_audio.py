@@ -31,10 +31,23 @@ def test_opus_bytes(tmp_path):
     assert len(audio.load(path.read_bytes(), "tone.opus")) == pytest.approx(16_000, abs=200)
 
 
-def test_stereo_becomes_mono(tmp_path):
-    left = tone(0.5)
-    soundfile.write(tmp_path / "a.wav", np.stack([left, -left], 1), 16_000, subtype="FLOAT")
-    assert audio.load(tmp_path / "a.wav").abs().max() == pytest.approx(0, abs=1e-6)
+@pytest.mark.parametrize(("right", "mean"), [(-1.0, 1.0), (0.5, 0.75), (0.0, 0.5)])
+def test_stereo_becomes_mono_and_channels_that_cancel_out_become_one(tmp_path, right, mean):
+    left = tone(2.5)
+    soundfile.write(tmp_path / "a.wav", np.stack([left, right * left], 1), 16_000, subtype="FLOAT")
+    recording = audio.decode(tmp_path / "a.wav")
+    np.testing.assert_allclose(recording.samples, mean * left, atol=1e-6)
+    assert recording.peak == pytest.approx(np.abs(left).max())
+
+
+def test_clipped_samples_are_counted(tmp_path):
+    loud = np.clip(5 * tone(1.0), -1, 1)
+    for name, samples in (("loud", loud), ("fine", tone(1.0))):
+        soundfile.write(tmp_path / f"{name}.wav", samples, 16_000)
+    share = float((np.abs(loud) >= 0.999).mean())
+    assert share > 0.3
+    assert audio.decode(tmp_path / "loud.wav").clipped == pytest.approx(share, abs=0.001)
+    assert audio.decode(tmp_path / "fine.wav").clipped == 0
 
 
 def test_what_is_no_audio_is_named(tmp_path):

@@ -56,7 +56,7 @@ def test_csv(tmp_path):
     [
         ("{oops", r"metadata\.jsonl, line 1: found no JSON"),
         ("[1]", "line 1: found .*wanted an object"),
-        (json.dumps({"file_name": "a.wav", "text": "one"}), "speaker is missing"),
+        (json.dumps({"file_name": "a.wav", "words": "one"}), "line 1: found columns .*wanted text"),
         ("", "found no rows"),
     ],
 )
@@ -85,8 +85,7 @@ def test_one_bad_row_is_left_out_counted_and_named(tmp_path, caplog):
     file = tmp_path / "metadata.jsonl"
     assert read.faults == [
         f"{file}, line 3: found no speaker, wanted file_name, text, speaker",
-        f"{file}, line 4: found columns file_name, text, wanted file_name, text, speaker; "
-        "speaker is missing",
+        f"{file}, line 4: found no speaker, wanted file_name, text, speaker",
         f"{file}, line 5: found no JSON (Expecting property name enclosed in double quotes: "
         "line 1 column 2 (char 1)), wanted an object",
         f"{file}, line 6: found 7, wanted an object",
@@ -128,23 +127,20 @@ def test_csv_rows_with_too_few_or_too_many_fields_are_left_out(tmp_path):
     read = recordings.audiofolder(tmp_path)
     assert read.train["text"][:] == ["one", ""]
     assert [fault.split("line ")[1] for fault in read.faults] == [
-        "3: found 4 fields, wanted quotes around commas in a text",
+        "3: found 4 fields, wanted quotes around the separators in a text",
         "4: found no speaker, wanted file_name, text, speaker",
         "5: found no file_name, wanted file_name, text, speaker",
     ]
-    (tmp_path / "metadata.csv").write_text("file_name;text;speaker\na.wav;one;x\n")
-    with pytest.raises(recordings.DataError, match="line 1: found columns file_name;text;speaker"):
-        recordings.audiofolder(tmp_path)
 
 
 def test_missing_things_are_named(tmp_path):
     with pytest.raises(recordings.DataError, match="found no folder .*nowhere"):
         corpus.load("audiofolder", str(tmp_path / "nowhere"))
-    with pytest.raises(recordings.DataError, match="found neither metadata.jsonl nor metadata.csv"):
+    with pytest.raises(recordings.DataError, match="found no recordings with texts"):
         corpus.load("audiofolder", str(tmp_path))
     with pytest.raises(
         recordings.DataError,
-        match="found 'libri', wanted one of audiofolder, .*librispeech, sample",
+        match="found 'libri', wanted one of audiofolder, .*librispeech, .*sample",
     ):
         corpus.load("libri", "")
     with pytest.raises(recordings.DataError, match="data-path: found nothing"):

@@ -10,6 +10,7 @@ import soundfile
 from datasets import Audio, ClassLabel, Features, Value
 
 from efmodel.speech import corpus, hub, recordings
+from efmodel.speech.hub_sources import SOURCES
 from efmodel.speech.recordings import Limits
 from efmodel.speech.utterances import prepare
 from tests.conftest import small_config, tone
@@ -69,6 +70,30 @@ SCHEMAS = {
         "segment": STRING,
         "variant": STRING,
     },
+    "mls": {
+        "audio": SPEECH,
+        "original_path": STRING,
+        "begin_time": Value("float64"),
+        "end_time": Value("float64"),
+        "transcript": STRING,
+        "audio_duration": Value("float64"),
+        "speaker_id": STRING,
+        "chapter_id": STRING,
+        "file": STRING,
+        "id": STRING,
+    },
+    "fleurs": {
+        "id": Value("int32"),
+        "num_samples": Value("int32"),
+        "path": STRING,
+        "audio": SPEECH,
+        "transcription": STRING,
+        "raw_transcription": STRING,
+        "gender": ClassLabel(names=["male", "female", "other"]),
+        "lang_id": ClassLabel(names=["de_de", "en_us"]),
+        "language": STRING,
+        "lang_group_id": ClassLabel(names=["western_european_we"]),
+    },
     "speechocean762": {
         "accuracy": INTEGER,
         "completeness": Value("float64"),
@@ -88,6 +113,8 @@ FILES = {
     "tedlium": ("release3/train/0000.parquet", "release3/test/0000.parquet"),
     "voxpopuli": ("en/train-00000-of-00001.parquet", "en/test-00000-of-00001.parquet"),
     "commonvoice": ("en/train/0000.parquet", "en/test/0000.parquet"),
+    "mls": ("german/train-00000-of-00001.parquet", "german/test-00000-of-00001.parquet"),
+    "fleurs": ("en_us/train/0000.parquet", "en_us/test/0000.parquet"),
     "speechocean762": ("data/train-00000-of-00001.parquet", "data/test-00000-of-00001.parquet"),
 }
 # What the corpus writes, and what is said.
@@ -96,6 +123,8 @@ TEXTS = {
     "tedlium": ("it 's <unk> just 'cause you didn 't", "it's just 'cause you didn't"),
     "voxpopuli": ("thank you mister president", "thank you mister president"),
     "commonvoice": ("\"Don’t say 'yes' yet,\" he said.", "don't say yes yet he said"),
+    "mls": ("es war einmal", "es war einmal"),
+    "fleurs": ("a tornado is a spinning column", "a tornado is a spinning column"),
     "speechocean762": ("MARK IS GOING TO SEE ELEPHANT", "mark is going to see elephant"),
 }
 
@@ -111,26 +140,30 @@ def flac(seconds: float = 3.0, rate: int = 16_000) -> bytes:
     return file.getvalue()
 
 
-def write(folder, name, rows, half=0):
+def write(folder, name, rows, half=0, place=None):
     """Write ``(speaker, text)`` rows, or ``(speaker, text, audio bytes)``, as the Hub has them."""
-    source, features = hub.SOURCES[name], Features(SCHEMAS[name])
+    source, features = SOURCES[name], Features(SCHEMAS[name])
     table = []
     for number, (speaker, text, *sound) in enumerate(rows):
         audio = {"bytes": sound[0] if sound else flac(), "path": f"{number}.flac"}
-        row = {"audio": audio, source.text: text, source.speaker: speaker}
+        row = {"audio": audio, source.text: text, source.speaker or "id": speaker}
         table.append({column: row.get(column) for column in features})
-    path = folder / FILES[name][half]
+    path = folder / (place or FILES[name][half])
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(table, schema=features.arrow_schema), path)
     return folder
 
 
 def speaker(name, number):
-    return number if name == "librispeech" else f"s{number}"
+    return number if name in ("librispeech", "fleurs") else f"s{number}"
+
+
+def named(name, number):
+    return "speaker" if name == "fleurs" else str(speaker(name, number))
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-@pytest.mark.parametrize("name", list(hub.SOURCES))
+@pytest.mark.parametrize("name", list(SOURCES))
 def test_a_corpus_in_its_own_schema_becomes_speech_and_words(tmp_path, tokenizer, name, streaming):
     written, said = TEXTS[name]
     rows = [(speaker(name, 7), written), (speaker(name, 8), written)]
@@ -138,12 +171,41 @@ def test_a_corpus_in_its_own_schema_becomes_speech_and_words(tmp_path, tokenizer
     write(tmp_path, name, [(speaker(name, 9), written)], half=1)
     limits = Limits(streaming=True, max_speakers=5, max_utterances=5) if streaming else Limits()
     found = corpus.load(name, str(tmp_path), limits)
-    assert found.train["speaker"][:] == [str(speaker(name, 7)), str(speaker(name, 8))]
-    assert found.test["speaker"][:] == [str(speaker(name, 9))]
+    assert found.train["speaker"][:] == [named(name, 7), named(name, 8)]
+    assert found.test["speaker"][:] == [named(name, 9)]
     assert found.train.features == recordings.FEATURES and not found.left_out
     utterances, skipped = prepare(found.train, tokenizer, small_config(), to_train=True)
     assert [u.text for u in utterances] == [said, said] and utterances[0].seconds == 3.0
     assert not skipped.recordings and not skipped.characters
+
+
+@pytest.mark.parametrize(
+    ("name", "language", "places"),
+    [
+        ("commonvoice", "de", ("de/train/0000.parquet", "de/test/0000.parquet")),
+        ("commonvoice", "zh-CN", ("zh-CN/train/0000.parquet", "zh-CN/test/0000.parquet")),
+        ("voxpopuli", "pl", ("pl/train-0-of-1.parquet", "pl/test-0-of-1.parquet")),
+        ("mls", "fr", ("french/train-0-of-1.parquet", "french/test-0-of-1.parquet")),
+        ("fleurs", "ar", ("ar_eg/train/0000.parquet", "ar_eg/test/0000.parquet")),
+        ("fleurs", "zh", ("cmn_hans_cn/train/0000.parquet", "cmn_hans_cn/test/0000.parquet")),
+        ("fleurs", "pt_br", ("pt_br/train/0000.parquet", "pt_br/test/0000.parquet")),
+    ],
+)
+def test_a_language_of_a_corpus_that_has_several(tmp_path, name, language, places):
+    for half, place in enumerate(places):
+        write(tmp_path, name, [(speaker(name, 7), "ein wort")], half, place)
+    found = corpus.load(name, str(tmp_path), Limits(language=language))
+    assert found.languages == (language,) and found.train["text"][:] == ["ein wort"]
+    with pytest.raises(recordings.DataError, match="data-path: found no "):
+        corpus.load(name, str(tmp_path), Limits(language="et" if name != "mls" else "it"))
+
+
+def test_a_language_that_a_corpus_does_not_have_is_named(tmp_path):
+    wanted = "language: found 'ar', wanted one that facebook/voxpopuli has: cs, de, en"
+    with pytest.raises(recordings.DataError, match=wanted):
+        corpus.load("voxpopuli", str(tmp_path), Limits(language="ar"))
+    with pytest.raises(recordings.DataError, match="language: found 'de', wanted one that openslr"):
+        corpus.load("librispeech", str(tmp_path), Limits(language="de"))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +222,7 @@ def test_a_corpus_in_its_own_schema_becomes_speech_and_words(tmp_path, tokenizer
     ],
 )
 def test_ways_of_writing_are_undone(name, written, said):
-    assert " ".join(hub.SOURCES[name].spell(written).split()) == said
+    assert " ".join(SOURCES[name].spell(written).split()) == said
 
 
 @pytest.mark.parametrize("streaming", [False, True])

@@ -1,0 +1,1 @@
+"""Layouts of folders: how people's recordings and their texts lie on a disk."""
