@@ -82,8 +82,9 @@ def data(
 
     from efmodel.model.loading import describe_start
     from efmodel.settings import Settings
+    from efmodel.speech.alphabet import remark_on_digits
     from efmodel.speech.statistics import count_corpus, of_corpus
-    from efmodel.speech.vocabulary import described
+    from efmodel.speech.vocabulary import described, single_letters
 
     run = {"model": model, "vocabulary": vocabulary, "language": language}
     settings, copy = Settings.from_run_config(run), str(data_path or "")
@@ -95,6 +96,8 @@ def data(
         table.add_row(figure, *(column[figure] for column in columns))
     Console().print(table)
     print(f"vocabulary: {described(tokenizer)}")
+    if line := remark_on_digits(single_letters(tokenizer), settings.normaliser):
+        print(line)
     for split, census in splits.items():
         for line in census.remarks():
             print(f"{split}: {line}")
