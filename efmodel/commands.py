@@ -94,9 +94,11 @@ def data(
     from efmodel.model.loading import describe_start
     from efmodel.settings import Settings
     from efmodel.speech import corpus
+    from efmodel.speech.alphabet import remark_on_digits
     from efmodel.speech.overview import overview
     from efmodel.speech.recordings import Limits
     from efmodel.speech.statistics import tokenizer_of_run
+    from efmodel.speech.vocabulary import described, single_letters
     from efmodel.speech.writing import write as write_corpus
 
     settings = Settings.from_run_config(
@@ -112,6 +114,9 @@ def data(
     if time:
         measured = round_time.measure(found.corpus.train, tokenizer, config, speakers)
     Console().print(data_screen.render(found, measured))
+    print(f"vocabulary: {described(tokenizer)}")
+    if line := remark_on_digits(single_letters(tokenizer), settings.normaliser):
+        print(line)
     if not found.usable:
         show(f"data: found no recording in {name} that can be used")
         raise typer.Exit(1)

@@ -147,6 +147,9 @@ def _asked(
         if counted.alphabet.keys() & left_out.keys():
             nodes.forget(id)  # queried again: what does this node lose?
     log(INFO, "vocabulary of the texts of %d nodes: %s", len(used), vocabulary.described(tokenizer))
+    letters = vocabulary.single_letters(tokenizer)
+    if line := alphabet.remark_on_digits(letters, vocabulary.normaliser_of(tokenizer)):
+        log(INFO, "%s", line)
     if left_out:
         rest = ", ".join(f"{c} x{n}" for c, n in left_out.most_common(SHOWN))
         log(INFO, "vocabulary: left out %d characters: %s", len(left_out), rest)

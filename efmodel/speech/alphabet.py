@@ -193,6 +193,15 @@ def _has_accent(character: str, others: set[str]) -> bool:
     return bool(Spelling(others - {character}, Normaliser(case="keep")).spell(character).words)
 
 
+def remark_on_digits(characters: Iterable[str], normaliser: Normaliser) -> str:
+    """Return a line about digits in a vocabulary that a language would read; empty if none."""
+    if normaliser.language or normaliser.numbers != "words":
+        return ""
+    if not any(map(str.isdigit, characters)):
+        return ""
+    return "vocabulary: holds digits; with language=en, or another, they are written as words"
+
+
 def warning(counted: TextCount) -> str:
     """Return a line about what a vocabulary loses of texts; empty if it is next to nothing.
 

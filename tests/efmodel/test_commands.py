@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from efmodel import EarlyExitForCTC
 from efmodel.cli import build, main
 from efmodel.speech import vocabulary
+from efmodel.speech.normaliser import Normaliser
 from tests.conftest import small_config, tone, write_folder
 
 
@@ -132,3 +133,29 @@ def test_evaluate_counts_every_word(folder, tmp_path):
     assert "(all): 2 utterances" in done.stdout
     done = ef_asr("evaluate", "--model", folder, "--data", tmp_path / "none")
     assert done.exit_code == 2 and "found no folder" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def arabic(tmp_path_factory):
+    """A model that says one Arabic letter, whatever it hears; its texts were in English too."""
+    tokenizer = vocabulary.of_characters("خلف3", Normaliser("ar"))
+    model = EarlyExitForCTC(small_config(vocab_size=len(tokenizer)))
+    for head in model.exits.values():
+        bias = torch.full((len(tokenizer),), -100.0)
+        bias[tokenizer.get_vocab()["خ"]] = 100.0
+        head.projection.bias.data = bias
+    path = tmp_path_factory.mktemp("arabic")
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+def test_transcribe_prints_arabic_and_evaluate_names_the_normaliser(arabic, tmp_path):
+    data = write_folder(tmp_path / "d", [("a.wav", "خَ", "x", 0.5), ("b.wav", "لـف", "x", 0.5)])
+    done = ef_asr("transcribe", data / "a.wav", "--model", arabic)
+    assert done.stdout == "خ\n"
+    done = ef_asr("evaluate", "--model", arabic, "--data", data)
+    assert "normalised for Arabic (ar): numbers, times and currencies are words" in done.stdout
+    assert "50.00" in done.stdout  # the vowel mark of the first word does not count
+    done = ef_asr("evaluate", "--model", arabic, "--data", data, "--language", "fa")
+    assert "normalised for Persian (fa)" in done.stdout

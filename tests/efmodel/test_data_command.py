@@ -144,3 +144,25 @@ def test_a_folder_without_a_usable_recording_ends_with_1(tmp_path):
     done = ef_asr_data(folder, time=True)
     assert done.exit_code == 1 and figures(done.stdout)["skipped"] == ["2"]
     assert f"data: found no recording in {folder} that can be used" in done.stderr
+
+
+def test_a_folder_in_any_script_is_read_whole_and_its_alphabet_is_shown(tmp_path):
+    texts = ["خلف", "أمام", "خلف أمام", "عام ٢"]
+    spoken = [(f"{n}{i}.wav", t, n, 2.0) for n in "xy" for i, t in enumerate(texts)]
+    folder = write_folder(tmp_path / "d", spoken)
+    done = ef_asr_data(folder)
+    assert done.exit_code == 0, done.stderr
+    found = figures(done.stdout)
+    assert found["utterances"] == ["8"] and found["different words"] == ["4"]
+    assert found["skipped"] == ["0"] and "characters dropped" not in done.stdout
+    assert "vocabulary: 8 characters: أاخعفلم٢" in done.stdout
+    assert "holds digits; with language=en" in done.stdout
+    done = ef_asr_data(folder, "--language", "ar")
+    assert figures(done.stdout)["different words"] == ["4"] and "اثنان" not in done.stderr
+    assert "vocabulary: 36 characters" in done.stdout and "holds digits" not in done.stdout
+    done = ef_asr_data(folder, "--vocabulary", "en")
+    assert done.exit_code == 1 and "no words x" in done.stdout
+    done = ef_asr_data(folder, "--language", "arabic")
+    assert (
+        done.exit_code == 2 and "language: found 'arabic', wanted empty, or one of" in done.stderr
+    )

@@ -35,6 +35,14 @@ def test_error_rates_are_edits_over_reference_units(examples):
     assert cer["characters"] == sum(map(len, references))
 
 
+def test_words_are_characters_in_scripts_without_spaces():
+    references, predictions = ["今天天气 ok", "two words"], ["今天大气 ok", "two word"]
+    counts = WordErrorRate().compute(predictions=predictions, references=references)
+    assert (counts["errors"], counts["words"]) == (2, 7)
+    unspaced = WordErrorRate().compute(predictions=["今 天"], references=["今天"])
+    assert unspaced["errors"] == 0
+
+
 def test_no_network_is_touched(monkeypatch):
     def refuse(*_):
         raise AssertionError("a metric asked for the network")

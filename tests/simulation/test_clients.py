@@ -1,5 +1,6 @@
 """Runs that cannot succeed are refused before anything starts."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,17 @@ def test_what_is_refused_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     done = invoke(simulate, "--nodes", 1)
     assert done.exit_code == 2 and not list(tmp_path.glob("runs"))
     assert done.stderr == "min-nodes: found 2, wanted at most 1, the number of clients\n"
+
+
+def test_what_a_vocabulary_loses_is_said_before_a_run(tmp_path):
+    names = [f"{speaker}{number}.wav" for speaker in "abc" for number in (1, 2)]
+    write_folder(tmp_path / "d", [(name, "خلف", name[0], 1.0) for name in names])
+    settings = Settings(data="audiofolder", data_path=str(tmp_path / "d"))
+    assert warnings_of(settings) == []
+    assert warnings_of(replace(settings, vocabulary="ar")) == []
+    (lost,) = warnings_of(replace(settings, vocabulary="characters:خل"))
+    assert lost.startswith("vocabulary: loses 33.3% of 18 letters")
+    with pytest.raises(UserError, match="found no recording to train on in any of 3 clients"):
+        warnings_of(replace(settings, vocabulary="en"))
+    with pytest.raises(UserError, match="vocabulary: found no text in UTF-8 in /no/such.txt"):
+        warnings_of(replace(settings, vocabulary="/no/such.txt"))
