@@ -1,5 +1,6 @@
 """What ends a round in a thread of its own, on cores that the next round's clients leave free."""
 
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -83,7 +84,9 @@ class SpareCores:
         self.number = number
         self.traffic = Traffic()
 
-    def wait(self) -> None:
-        """Wait until there is a core without a client."""
+    def wait(self) -> int:
+        """Wait until there is a core without a client; return how many this machine has."""
         while self.number and self.traffic.waiting >= self.number:
             time.sleep(LOOK_SECONDS)
+        free = max(1, self.number - self.traffic.waiting)
+        return min(free, len(os.sched_getaffinity(0)))  # of a cluster's, others may have some

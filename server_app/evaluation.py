@@ -55,8 +55,6 @@ class CentralEvaluation:
         """Return the scores of the exits, shallow to deep; none without a test set."""
         if not self.utterances:
             return []
-        if self.cores.number:
-            torch.set_num_threads(1)
         self.model.load_state_dict(arrays.to_torch_state_dict())
         if self.device.type == "cpu":
             return self._scores()
@@ -81,8 +79,8 @@ class CentralEvaluation:
 
     def _on_spare_core(self, batch: Iterable[Utterance]) -> dict[str, Any]:
         """Return the model's arguments for a batch, once there is a core for it."""
-        if self.device.type == "cpu":
-            self.cores.wait()
+        if self.cores.number and self.device.type == "cpu":
+            torch.set_num_threads(self.cores.wait())
         return collate(batch)
 
 

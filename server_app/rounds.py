@@ -6,6 +6,7 @@ trains.
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from logging import ERROR, INFO
@@ -141,8 +142,9 @@ class Rounds:
         )
         messages = sent_messages(self.strategy, configured)
         self.strategy.asked(messages)
-        replies = exchange(self.grid, messages, self.settings.round_timeout, traffic)
-        new_arrays, metrics = self.strategy.aggregate_train(server_round, replies)
+        timeout = self.settings.round_timeout
+        with closing(exchange(self.grid, messages, timeout, traffic)) as replies:
+            new_arrays, metrics = self.strategy.aggregate_train(server_round, replies)
         record = self._record(server_round, traffic, metrics, arrays)
         record["train-seconds"] = round(time.monotonic() - start, 3)
         return new_arrays, record

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -65,7 +65,7 @@ def simulated_cores() -> int:
 
 def exchange(
     grid: Grid, messages: Iterable[Message], timeout: float, traffic: Traffic
-) -> Iterator[Message]:
+) -> Generator[Message]:
     """Send the messages and yield each reply as it arrives, for at most ``timeout`` seconds.
 
     The pause between polls grows while no reply comes. A caller that has enough replies stops

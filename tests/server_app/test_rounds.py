@@ -12,6 +12,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 
 from efmodel.evaluation import ExitScore
 from efmodel.settings import Settings
+from server_app.background import SpareCores
 from server_app.checkpoint import Checkpoints
 from server_app.results.plots import plot_error_rates
 from server_app.rounds import Rounds, RunFailedError
@@ -232,6 +233,32 @@ def test_a_round_that_was_not_scored_is_scored_when_the_run_goes_on(tmp_path):
     ]
     trained = [message.content["config"]["server-round"] for message in again.grid.sent]
     assert set(trained) == {3}
+
+
+def test_a_strategy_that_fails_leaves_the_cores_to_the_round_before(tmp_path):
+    """Round 1's evaluation waits for a core; round 2 ends with messages that nobody reads."""
+    begun = Event()
+
+    class Fails(PartialFedAvg):
+        def aggregate_train(self, server_round, replies):
+            if server_round == 2:
+                next(iter(replies))
+                begun.set()
+                raise ValueError("no mean")
+            return super().aggregate_train(server_round, replies)
+
+    def evaluate(arrays):
+        assert begun.wait(30)
+        cores.wait()
+        return [SCORE, SCORE]
+
+    cores = SpareCores(1)
+    run = rounds(tmp_path, node, rounds=3)
+    strategy = Fails(OWNERS, min_train_nodes=3)
+    run = replace(run, evaluate=evaluate, strategy=strategy, cores=cores)
+    with pytest.raises(ValueError, match="no mean"):
+        run.run(start())
+    assert [record["round"] for record in read_metrics(run.folder.metrics)] == [1]
 
 
 def test_a_failed_evaluation_fails_the_run_and_says_its_round(tmp_path, caplog):
