@@ -1,9 +1,14 @@
-"""What ends a round in a thread of its own, while the next round trains."""
+"""What ends a round in a thread of its own, on cores that the next round's clients leave free."""
 
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
+
+from server_app.strategy.exchange import Traffic
+
+LOOK_SECONDS = 0.05  # between looks at whether a core is free
 
 
 class Background:
@@ -60,3 +65,28 @@ class Background:
         """Return the seconds for which the run has been waiting for the work under way."""
         since = self._waiting_since
         return 0.0 if since is None else time.monotonic() - since
+
+
+class SpareCores:
+    """The cores of a simulation, which its clients may use first.
+
+    A round ends with cores that wait for the last client: there is the time for other work.
+
+    Attributes
+    ----------
+    number : int
+        Cores that clients train on; 0 if they train elsewhere, and all are spare.
+    traffic : Traffic
+        Of the round that trains now.
+    """
+
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
+        self.traffic = Traffic()
+
+    def wait(self) -> int:
+        """Wait until there is a core without a client; return how many this machine has."""
+        while self.number and self.traffic.waiting >= self.number:
+            time.sleep(LOOK_SECONDS)
+        free = max(1, self.number - self.traffic.waiting)
+        return min(free, len(os.sched_getaffinity(0)))  # of a cluster's, others may have some

@@ -3,8 +3,8 @@
 A checkpoint is two files: ``round-00012.safetensors`` (the model and the server optimizer's
 moments, with the rest in its header) and ``round-00012.sha256``, which ``sha256sum -c`` reads. The
 second is written once the first is safely on disk; a checkpoint without it, or with a hash that
-does not match, is ignored. No random state is kept: cohorts and clients are drawn from the seed and
-the round.
+does not match, is ignored. Once the round is scored, ``round-00012.wer`` has its WER at each exit.
+No random state is kept: cohorts and clients are drawn from the seed and the round.
 """
 
 import hashlib
@@ -24,6 +24,8 @@ from efmodel.settings import Settings, SettingsError
 from server_app.strategy.base import RunStrategy
 from server_app.strategy.node import Node
 
+SCORE = ".wer"  # suffix of the file with a checkpoint's score
+
 
 @dataclass
 class Checkpoint:
@@ -34,7 +36,8 @@ class Checkpoint:
     arrays: dict[str, NDArray]
     moments: dict[str, dict[str, NDArray]] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
-    wer: list[float] = field(default_factory=list)  # per exit; empty if the round was not evaluated
+    wer: list[float] = field(default_factory=list)  # per exit; empty if it was not evaluated yet
+    record: dict[str, Any] = field(default_factory=dict)  # what metrics.jsonl will say of the round
 
 
 class Checkpoints:
@@ -63,12 +66,19 @@ class Checkpoints:
             "strategy": checkpoint.strategy,
             "nodes": [asdict(node) for node in checkpoint.nodes],
             "wer": checkpoint.wer,
+            "record": checkpoint.record,
         }
         data = save(tensors, metadata={"about": json.dumps(about)})
-        path = self.folder / f"round-{checkpoint.round:05d}.safetensors"
+        path = self._path(checkpoint.round)
         atomic_file.write(path, data)
         digest = f"{hashlib.sha256(data).hexdigest()}  {path.name}\n"
         atomic_file.write(path.with_suffix(".sha256"), digest.encode())
+        self._prune()
+
+    def score(self, server_round: int, wer: list[float]) -> None:
+        """Note the WER at each exit of a round that is saved already."""
+        path = self._path(server_round).with_suffix(SCORE)
+        atomic_file.write(path, json.dumps(wer).encode())
         self._prune()
 
     def latest(self) -> Checkpoint | None:
@@ -81,6 +91,9 @@ class Checkpoints:
             return _read(path, data)
         return None
 
+    def _path(self, server_round: int) -> Path:
+        return self.folder / f"round-{server_round:05d}.safetensors"
+
     def paths(self) -> list[Path]:
         """Return all files, oldest first, damaged or not."""
         return sorted(self.folder.glob("round-*.safetensors"))
@@ -89,7 +102,7 @@ class Checkpoints:
         """Return the file with the lowest mean WER over the exits; of equals the latest."""
         scored = []
         for path in self.paths():
-            if wer := _header(path)["wer"]:
+            if wer := _wer(path):
                 scored.append((sum(wer) / len(wer), path))
         return min(scored, key=lambda pair: (pair[0], -_round(pair[1])))[1] if scored else None
 
@@ -97,7 +110,8 @@ class Checkpoints:
         best = self.best()
         for path in self.paths()[: -self.keep]:
             if path != best:
-                path.with_suffix(".sha256").unlink(missing_ok=True)
+                for suffix in (".sha256", SCORE):
+                    path.with_suffix(suffix).unlink(missing_ok=True)
                 path.unlink()
         for abandoned in self.folder.glob(f"*{atomic_file.PART}"):  # left by a run that was killed
             abandoned.unlink()
@@ -174,8 +188,19 @@ def _read(path: Path, data: bytes) -> Checkpoint:
         arrays=arrays,
         moments=moments,
         nodes=[Node(**node) for node in header["nodes"]],
-        wer=header["wer"],
+        wer=_wer(path),
+        record=header.get("record", {}),  # version 0.2.0 has none
     )
+
+
+def _wer(path: Path) -> list[float]:
+    """Return the WER at each exit of a checkpoint; empty if it was not evaluated."""
+    wer: list[float] = []
+    try:
+        wer = json.loads(path.with_suffix(SCORE).read_bytes())
+    except (OSError, ValueError):  # version 0.2.0 keeps it in the checkpoint itself
+        wer = _header(path)["wer"]
+    return wer
 
 
 def _header(path: Path) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """Central evaluation: loss, WER and CER of the model at every exit, on the server's test set."""
 
-import os
-import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from logging import INFO, WARNING
+from typing import Any
 
 import torch
 from flwr.app import ArrayRecord
@@ -15,20 +15,10 @@ from efmodel.model.early_exit import EarlyExitForCTC
 from efmodel.model.precision import autocast
 from efmodel.settings import Settings
 from efmodel.speech import corpus, memory, recordings
+from efmodel.speech.batches import collate
 from efmodel.speech.utterances import SECONDS, Utterance, prepare
+from server_app.background import SpareCores
 from server_app.strategy.base import RunStrategy
-
-LOWEST_PRIORITY = 19  # of a process or thread
-
-
-def let_clients_go_first() -> None:
-    """Leave the cores to simulated clients: this thread computes on one that is idle.
-
-    At the end of a round cores wait for the last client, and this thread need not hurry.
-    """
-    torch.set_num_threads(1)
-    if sys.platform == "linux":  # elsewhere it would slow down the whole process
-        os.setpriority(os.PRIO_PROCESS, 0, LOWEST_PRIORITY)
 
 
 @dataclass
@@ -47,8 +37,8 @@ class CentralEvaluation:
         Chooses the models to score.
     settings : Settings
         ``precision`` is used.
-    among_clients : bool
-        Whether simulated clients train on the cores of this machine meanwhile.
+    cores : SpareCores
+        The cores of a simulation: its clients come first.
     device : torch.device
         Where the model is scored. If a GPU's memory does not suffice, the CPU from then on.
     """
@@ -58,15 +48,13 @@ class CentralEvaluation:
     utterances: list[Utterance]
     strategy: RunStrategy
     settings: Settings
-    among_clients: bool = False
+    cores: SpareCores = field(default_factory=SpareCores)
     device: torch.device = field(default_factory=fastest_device)
 
     def __call__(self, arrays: ArrayRecord) -> list[ExitScore]:
         """Return the scores of the exits, shallow to deep; none without a test set."""
         if not self.utterances:
             return []
-        if self.among_clients:
-            let_clients_go_first()
         self.model.load_state_dict(arrays.to_torch_state_dict())
         if self.device.type == "cpu":
             return self._scores()
@@ -84,8 +72,16 @@ class CentralEvaluation:
         scores: list[ExitScore] = []
         with autocast(self.device, self.settings.precision):
             for model in self.strategy.models_to_score(self.model):
-                scores += score(model, self.utterances, self.tokenizer, BATCH_SECONDS)
+                scores += score(
+                    model, self.utterances, self.tokenizer, BATCH_SECONDS, self._on_spare_core
+                )
         return scores
+
+    def _on_spare_core(self, batch: Iterable[Utterance]) -> dict[str, Any]:
+        """Return the model's arguments for a batch, once there is a core for it."""
+        if self.cores.number and self.device.type == "cpu":
+            torch.set_num_threads(self.cores.wait())
+        return collate(batch)
 
 
 def test_utterances(

@@ -21,6 +21,7 @@ from efmodel.model.lora import merged
 from efmodel.protocol import describe_model
 from efmodel.settings import Settings
 from server_app import run_lock, run_log
+from server_app.background import SpareCores
 from server_app.checkpoint import Checkpoints, resumed
 from server_app.evaluation import CentralEvaluation, test_utterances
 from server_app.results.compute import multiply_adds
@@ -28,6 +29,7 @@ from server_app.results.versions import versions
 from server_app.rounds import Rounds
 from server_app.run_folder import RunFolder, read_metrics
 from server_app.strategy.base import RunStrategy
+from server_app.strategy.exchange import simulated_cores
 from server_app.strategy.registry import build
 from server_app.vocabulary import settle
 
@@ -61,20 +63,15 @@ def federate(grid: Grid, context: Context) -> RunFolder:
         request = describe_model(model.config, tokenizer)
         strategy.check_nodes(grid, request)
         nodes.gather(grid, settings.min_nodes, request)  # what the vocabulary loses is logged now
+        cores = SpareCores(simulated_cores() if isinstance(grid, InMemoryGrid) else 0)
         rounds = Rounds(
             grid=grid,
             strategy=strategy,
             settings=settings,
             folder=folder,
             checkpoints=checkpoints,
-            evaluate=CentralEvaluation(
-                model,
-                tokenizer,
-                test_set,
-                strategy,
-                settings,
-                among_clients=isinstance(grid, InMemoryGrid),
-            ),
+            evaluate=CentralEvaluation(model, tokenizer, test_set, strategy, settings, cores),
+            cores=cores,
             request=request,
             num_exits=model.config.num_exits,
             count_costs=partial(client_costs, strategy, model.config),

@@ -6,7 +6,8 @@ trains.
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from logging import ERROR, INFO
 from typing import Any
@@ -18,7 +19,7 @@ from flwr.serverapp import Grid
 from efmodel.evaluation import ExitScore
 from efmodel.settings import Settings
 from server_app import prometheus
-from server_app.background import Background
+from server_app.background import Background, SpareCores
 from server_app.checkpoint import Checkpoint, Checkpoints
 from server_app.run_folder import RunFolder, failures, line, read_metrics
 from server_app.strategy.base import RunStrategy
@@ -51,6 +52,7 @@ class Rounds:
     request: ConfigRecord  # the model description that every message carries
     num_exits: int
     count_costs: Callable[[], list[float]]  # takes seconds, so not before the first clients train
+    cores: SpareCores = field(default_factory=SpareCores)
 
     @cached_property
     def costs(self) -> list[float]:
@@ -67,12 +69,14 @@ class Rounds:
         """
         failed = 0
         with Background() as background:
+            if unscored := self._unscored(after):
+                background.start(partial(self._end, background, unscored, arrays))
             for server_round in range(after + 1, self.settings.rounds + 1):
                 new_arrays, record = self._round(server_round, arrays)
                 arrays = new_arrays or arrays
                 failed = 0 if new_arrays else failed + 1
-                checkpoint = self._checkpoint(server_round, arrays)
-                background.start(partial(self._end, background, record, checkpoint, arrays))
+                checkpoint = self._checkpoint(record, arrays)
+                background.start(partial(self._end, background, checkpoint, arrays))
                 if failed == self.settings.max_failed_rounds:
                     background.wait()
                     raise nothing_trained(read_metrics(self.folder.metrics)[-failed:])
@@ -82,38 +86,42 @@ class Rounds:
             raise nothing_trained(records)
         return arrays
 
-    def _end(
-        self,
-        background: Background,
-        record: dict[str, Any],
-        checkpoint: Checkpoint,
-        arrays: ArrayRecord,
-    ) -> None:
-        """End a round, while the next one trains: evaluate its model, and write it down."""
-        server_round = checkpoint.round
+    def _unscored(self, server_round: int) -> Checkpoint | None:
+        """Return the checkpoint of a round after which the run was stopped before it was scored."""
+        written = [record["round"] for record in read_metrics(self.folder.metrics)]
+        if server_round == 0 or server_round in written:
+            return None
+        checkpoint = self.checkpoints.latest()
+        return checkpoint if checkpoint and checkpoint.record else None
+
+    def _end(self, background: Background, checkpoint: Checkpoint, arrays: ArrayRecord) -> None:
+        """End a round, while the next one trains: save, evaluate, and write it down."""
+        server_round, record = checkpoint.round, dict(checkpoint.record)
         try:
+            self.checkpoints.save(checkpoint)
             every, last = self.settings.evaluate_every, self.settings.rounds
             scores: list[ExitScore] = []
             if server_round % every == 0 or server_round == last:
                 scores = self.evaluate(arrays)
             record["multiply-adds"] = self.costs
             record["loss"] = [score.loss for score in scores]
-            record["wer"] = checkpoint.wer = [score.wer for score in scores]
+            record["wer"] = [score.wer for score in scores]
             record["cer"] = [score.cer for score in scores]
             record["evaluate-seconds"] = round(background.waited_for(), 3)
             self.folder.write_round(record)
             prometheus.write(self.folder, last)
-            self.checkpoints.save(checkpoint)
+            if scores:
+                self.checkpoints.score(server_round, record["wer"])
             log(INFO, "%s", line(record, last))
         except Exception as error:  # the run fails with it, but maybe only after the next round
             log(ERROR, "round %d: evaluation failed: %s", server_round, error)
             raise
 
-    def _checkpoint(self, server_round: int, arrays: ArrayRecord) -> Checkpoint:
+    def _checkpoint(self, record: dict[str, Any], arrays: ArrayRecord) -> Checkpoint:
         """Return the run as it is after a round; the next one changes none of it."""
         moments = checked_moments(self.strategy, self.strategy.moments)
         return Checkpoint(
-            round=server_round,
+            round=record["round"],
             strategy=self.settings.strategy,
             arrays={name: array.numpy() for name, array in arrays.items()},
             moments={
@@ -121,20 +129,22 @@ class Rounds:
                 for kind, tensors in moments.items()
             },
             nodes=list(self.strategy.nodes.met.values()),
+            record=record,
         )
 
     def _round(
         self, server_round: int, arrays: ArrayRecord
     ) -> tuple[ArrayRecord | None, dict[str, Any]]:
         start = time.monotonic()
-        traffic = Traffic()
+        traffic = self.cores.traffic = Traffic()
         configured = self.strategy.configure_train(
             server_round, arrays, ConfigRecord(dict(self.request)), self.grid
         )
         messages = sent_messages(self.strategy, configured)
         self.strategy.asked(messages)
-        replies = exchange(self.grid, messages, self.settings.round_timeout, traffic)
-        new_arrays, metrics = self.strategy.aggregate_train(server_round, replies)
+        timeout = self.settings.round_timeout
+        with closing(exchange(self.grid, messages, timeout, traffic)) as replies:
+            new_arrays, metrics = self.strategy.aggregate_train(server_round, replies)
         record = self._record(server_round, traffic, metrics, arrays)
         record["train-seconds"] = round(time.monotonic() - start, 3)
         return new_arrays, record

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -28,6 +28,7 @@ class Traffic:
     up: int = 0  # bytes received
     sent: int = 0  # messages
     answered: int = 0  # replies without an error
+    waiting: int = 0  # messages without a reply now
 
 
 def tensor_bytes(message: Message) -> int:
@@ -64,7 +65,7 @@ def simulated_cores() -> int:
 
 def exchange(
     grid: Grid, messages: Iterable[Message], timeout: float, traffic: Traffic
-) -> Iterator[Message]:
+) -> Generator[Message]:
     """Send the messages and yield each reply as it arrives, for at most ``timeout`` seconds.
 
     The pause between polls grows while no reply comes. A caller that has enough replies stops
@@ -79,24 +80,28 @@ def exchange(
     unsent = iter(messages)
     del messages
     pause = FIRST_POLL
-    while time.monotonic() < deadline:
-        next_ones = list(islice(unsent, pace.outstanding - len(waiting)))
-        traffic.down += sum(tensor_bytes(message) for message in next_ones)
-        waiting |= dict.fromkeys(grid.push_messages(next_ones) if next_ones else ())
-        if not waiting and not next_ones:
-            return
-        before = len(waiting)
-        for ids in batched(list(waiting), PULLED):
-            for reply in grid.pull_messages(ids):
-                waiting.pop(reply.metadata.reply_to_message_id, None)
-                traffic.up += tensor_bytes(reply)
-                traffic.answered += not reply.has_error()
-                yield reply
-        if len(waiting) < before:
-            pause = FIRST_POLL
-        else:
-            time.sleep(pause)
-            pause = min(pause * 1.3, pace.slowest_poll)
+    try:
+        while time.monotonic() < deadline:
+            next_ones = list(islice(unsent, pace.outstanding - len(waiting)))
+            traffic.down += sum(tensor_bytes(message) for message in next_ones)
+            waiting |= dict.fromkeys(grid.push_messages(next_ones) if next_ones else ())
+            if not waiting and not next_ones:
+                return
+            before = traffic.waiting = len(waiting)
+            for ids in batched(list(waiting), PULLED):
+                for reply in grid.pull_messages(ids):
+                    waiting.pop(reply.metadata.reply_to_message_id, None)
+                    traffic.waiting = len(waiting)
+                    traffic.up += tensor_bytes(reply)
+                    traffic.answered += not reply.has_error()
+                    yield reply
+            if len(waiting) < before:
+                pause = FIRST_POLL
+            else:
+                time.sleep(pause)
+                pause = min(pause * 1.3, pace.slowest_poll)
+    finally:
+        traffic.waiting = 0  # the round is over: nobody waits for these replies
 
 
 def batched(ids: list[str], size: int) -> Iterator[list[str]]:

@@ -1,5 +1,7 @@
 """Central evaluation: the same scores whatever is in memory, and at any batch size."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from flwr.app import ArrayRecord
@@ -9,6 +11,7 @@ from efmodel.evaluation import score
 from efmodel.settings import Settings
 from efmodel.speech import memory
 from server_app import evaluation
+from server_app.background import SpareCores
 from server_app.evaluation import CentralEvaluation
 from server_app.evaluation import test_utterances as read_test
 from server_app.strategy import PartialFedAvg
@@ -37,6 +40,20 @@ def test_scores_are_those_of_utterances_one_by_one(settings, model, tokenizer):
         assert one.loss == pytest.approx(each.loss, rel=1e-5)
         assert (one.word_errors, one.words) == (each.word_errors, each.words)
         assert one.character_errors == each.character_errors
+
+
+def test_in_a_simulation_it_waits_for_a_core_without_a_client(settings, model, tokenizer):
+    utterances = read_test(settings, model, tokenizer)
+    cores, strategy = SpareCores(2), PartialFedAvg(model.owner_exits())
+    central = CentralEvaluation(model, tokenizer, utterances, strategy, settings, cores)
+    arrays = ArrayRecord(model.state_dict())
+    with ThreadPoolExecutor(1) as thread:
+        cores.traffic.waiting = 3  # one client waits for one of the two others to end
+        scores = thread.submit(central, arrays)
+        with pytest.raises(TimeoutError):
+            scores.result(timeout=0.3)
+        cores.traffic.waiting = 1
+        assert len(scores.result(timeout=30)) == 3
 
 
 def test_without_a_test_set_nothing_is_scored(model, tokenizer, settings):

@@ -12,6 +12,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 
 from efmodel.evaluation import ExitScore
 from efmodel.settings import Settings
+from server_app.background import SpareCores
 from server_app.checkpoint import Checkpoints
 from server_app.results.plots import plot_error_rates
 from server_app.rounds import Rounds, RunFailedError
@@ -130,8 +131,9 @@ def test_exchange_streams_and_closes_at_the_timeout():
     content = RecordDict({"arrays": start(), "config": ConfigRecord()})
     messages = [Message(content, dst_node_id=i, message_type="train") for i in (1, 2)]
     traffic = Traffic()
-    replies = list(exchange(grid, messages, timeout=0.2, traffic=traffic))
-    assert len(replies) == 1 and traffic.sent == 2
+    arriving = exchange(grid, messages, timeout=0.2, traffic=traffic)
+    assert next(arriving) and traffic.waiting == 1
+    assert not list(arriving) and traffic.sent == 2 and traffic.waiting == 0
     assert traffic.up * 2 == traffic.down
 
 
@@ -207,6 +209,56 @@ def test_each_model_is_scored_as_it_was_and_the_best_checkpoint_is_kept(tmp_path
     assert [record["wer"][0] for record in records] == [0.2, 0.1, 0.0, 0.1, 0.2, 0.3, 0.4]
     assert run.checkpoints.best().stem == "round-00003"
     assert [p.stem[-1] for p in run.checkpoints.paths()] == ["3", "6", "7"]
+
+
+def test_a_round_that_was_not_scored_is_scored_when_the_run_goes_on(tmp_path):
+    """The run dies while round 2 is evaluated: round 2 is not trained again."""
+
+    def dies(arrays):
+        if (run.folder.path / "checkpoints" / "round-00002.safetensors").exists():
+            raise KeyboardInterrupt
+        return [SCORE, SCORE]
+
+    run = replace(rounds(tmp_path, node, rounds=3), evaluate=dies)
+    with pytest.raises(KeyboardInterrupt):
+        run.run(start())
+    assert [record["round"] for record in read_metrics(run.folder.metrics)] == [1]
+    again = replace(run, evaluate=lambda arrays: [SCORE, SCORE], grid=LocalGrid(node, [1, 2, 3]))
+    last = run.checkpoints.latest()
+    assert last.round == 2 and last.wer == []
+    again.run(ArrayRecord({n: Array(a) for n, a in last.arrays.items()}), after=2)
+    records = read_metrics(run.folder.metrics)
+    assert [(record["round"], record["wer"]) for record in records] == [
+        (number, [0.25, 0.25]) for number in (1, 2, 3)
+    ]
+    trained = [message.content["config"]["server-round"] for message in again.grid.sent]
+    assert set(trained) == {3}
+
+
+def test_a_strategy_that_fails_leaves_the_cores_to_the_round_before(tmp_path):
+    """Round 1's evaluation waits for a core; round 2 ends with messages that nobody reads."""
+    begun = Event()
+
+    class Fails(PartialFedAvg):
+        def aggregate_train(self, server_round, replies):
+            if server_round == 2:
+                next(iter(replies))
+                begun.set()
+                raise ValueError("no mean")
+            return super().aggregate_train(server_round, replies)
+
+    def evaluate(arrays):
+        assert begun.wait(30)
+        cores.wait()
+        return [SCORE, SCORE]
+
+    cores = SpareCores(1)
+    run = rounds(tmp_path, node, rounds=3)
+    strategy = Fails(OWNERS, min_train_nodes=3)
+    run = replace(run, evaluate=evaluate, strategy=strategy, cores=cores)
+    with pytest.raises(ValueError, match="no mean"):
+        run.run(start())
+    assert [record["round"] for record in read_metrics(run.folder.metrics)] == [1]
 
 
 def test_a_failed_evaluation_fails_the_run_and_says_its_round(tmp_path, caplog):
