@@ -52,7 +52,7 @@ def _row(
     source = recording["sources"][0]
     if source["type"] != "file":
         reason = (
-            f"found a source of the type {source['type']!r}, wanted 'file': commands are never run, "
+            f"found a source of the type {source['type']!r}, wanted 'file': commands never run, "
             "and nothing is fetched"
         )
         return Fault(where, reason, "a source that is no file")
