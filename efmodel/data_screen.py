@@ -201,10 +201,7 @@ def _time(measured: RoundTime | None) -> RenderableType | None:
     took = _duration(measured.seconds)
     where = "on the GPU" if measured.device == "cuda" else "on one core"
     return Group(
-        Text(
-            f"A round trains for about {took} on this machine, as busy as it is now (an estimate).",
-            "bold",
-        ),
+        Text(f"A round trains for about {took} on this machine: an estimate.", "bold"),
         Text(
             f"{measured.clients} clients, {measured.parallel} at a time, each with "
             f"{measured.seconds_each:.0f} s of speech, at full depth, with the default settings; a "

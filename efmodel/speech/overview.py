@@ -97,7 +97,7 @@ def overview(
         If there is no such corpus.
     """
     name, folder = corpus.named(data)
-    source = corpus.load(name, folder or copy, limits)
+    source = corpus.read(name, folder or copy, limits)
     datasets = {"train": source.train, "test": source.test}
     halves = {
         half: Half(
