@@ -67,8 +67,7 @@ def _no_times(fields: list[str]) -> str:
         start, end = map(float, fields[:2])
     except ValueError:
         return f"found the times {' '.join(fields)!r} in segments, wanted seconds"
-    # -1 says: until the recording's end.
-    wrong = start < 0 or (end <= start and end != -1)
+    wrong = end <= start and end != -1  # -1 says: until the recording's end
     return f"found start {start:g} and end {end:g}, wanted an end after the start" if wrong else ""
 
 

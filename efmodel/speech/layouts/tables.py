@@ -230,7 +230,7 @@ def _times(record: dict[str, Any], found: Columns) -> tuple[float, float | None]
     start = start or 0.0
     if end is None and duration is not None:
         end = start + duration
-    if start < 0 or (end is not None and end <= start):
+    if end is not None and end <= start:
         raise ValueError(f"found start {start:g} and end {end:g}, wanted an end after the start")
     return start, end
 
