@@ -46,6 +46,7 @@ contents = st.one_of(
 @settings(max_examples=60, deadline=None)
 @given(content=contents)
 @example(b"a a.wav nan nan\nb a.wav 1 inf\nc a.wav -5 -1\n")
+@example(b"a\nb b.wav 1\n")
 @example(b"talk 1 s nan 2 hello\ntalk 1 s 3 inf hello\ntalk 1 s -2 2 hello\n")
 def test_damaged_files_raise_nothing_but_data_errors(name, content):
     with TemporaryDirectory() as folder:
