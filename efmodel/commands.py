@@ -106,7 +106,7 @@ def data(
     )
     place, folder = corpus.named(name)
     limits = Limits(language=settings.language, columns=settings.columns)
-    source = corpus.load(place, folder or str(data_path or ""), limits)
+    source = corpus.read(place, folder or str(data_path or ""), limits)
     config, tokenizer = describe_start(settings, tokenizer_of_run(source, settings))
     found = overview(folder or place, source, tokenizer, config, listen)
     speakers = list(found.halves["train"].census.speakers.values())

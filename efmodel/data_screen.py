@@ -76,11 +76,12 @@ def _length_title(train: Census) -> str:
 
 
 def _lengths(seconds: Sequence[float]) -> RenderableType | None:
-    """Return a histogram; its last bar holds all that is longer."""
+    """Return a histogram."""
     if not seconds:
         return None
-    width = next((step for step in STEPS if max(seconds) <= step * BARS), STEPS[-1])
-    bars = Counter(min(BARS - 1, int(length / width)) for length in seconds)
+    longest = max(seconds)
+    width = next((step for step in STEPS if longest < step * BARS), longest / (BARS - 1))
+    bars = Counter(int(length / width) for length in seconds)
     most = max(bars.values())
     table = _grid("right", "left", "right")
     for bar in range(min(bars), max(bars) + 1):
@@ -201,10 +202,7 @@ def _time(measured: RoundTime | None) -> RenderableType | None:
     took = _duration(measured.seconds)
     where = "on the GPU" if measured.device == "cuda" else "on one core"
     return Group(
-        Text(
-            f"A round trains for about {took} on this machine, as busy as it is now (an estimate).",
-            "bold",
-        ),
+        Text(f"A round trains for about {took} on this machine: an estimate.", "bold"),
         Text(
             f"{measured.clients} clients, {measured.parallel} at a time, each with "
             f"{measured.seconds_each:.0f} s of speech, at full depth, with the default settings; a "

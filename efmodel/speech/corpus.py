@@ -19,7 +19,7 @@ NO_LIMITS = Limits()
 
 @lru_cache(maxsize=2)
 def load(data: str, data_path: str, limits: Limits = NO_LIMITS) -> Corpus:
-    """Return the corpus that the run config's ``data`` and ``data-path`` name.
+    """Return the corpus that the run config's ``data`` and ``data-path`` name, and log its faults.
 
     The last corpora are kept: clients simulated in one process share them.
 
@@ -28,9 +28,15 @@ def load(data: str, data_path: str, limits: Limits = NO_LIMITS) -> Corpus:
     DataError
         If there is no such corpus, it cannot be read, or the limits do not fit it.
     """
-    corpus = _read(data, data_path, limits)
+    corpus = read(data, data_path, limits)
     if corpus.left_out or corpus.notes:
         _log(corpus, data_path or data)
+    return corpus
+
+
+def read(data: str, data_path: str, limits: Limits = NO_LIMITS) -> Corpus:
+    """Return a corpus as :func:`load` does, but log nothing and keep nothing."""
+    corpus = _read(data, data_path, limits)
     if limits.max_speakers:
         first = set(list(dict.fromkeys(corpus.train["speaker"][:]))[: limits.max_speakers])
         corpus = replace(corpus, train=_of_speakers(corpus.train, first))

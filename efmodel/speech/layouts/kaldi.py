@@ -30,19 +30,20 @@ def rows(folder: Path, columns: Columns) -> Rows:
     speakers = _table(folder / "utt2spk")
     for utterance, text in _table(folder / "text").items():
         where = f"{folder}, {utterance}"
-        fields = segments[utterance].split() if utterance in segments else [utterance]
-        entry = recordings.get(fields[0], "")
-        if reason := _no_file(entry) or _no_times(fields[1:]):
+        # A segment is of another recording; without one the utterance is a recording itself.
+        recording, *times = segments.get(utterance, utterance).split() or [""]
+        entry = recordings.get(recording, "")
+        if reason := _no_file(entry) or _no_times(times):
             kind = "a command in place of a file" if entry.endswith("|") else "unusable row"
             yield Fault(where, reason, kind)
             continue
         if speakers and utterance not in speakers:
             yield Fault(where, "found no speaker in utt2spk, wanted one")
             continue
-        start, end = (float(time) for time in fields[1:3]) if len(fields) > 1 else (0.0, -1.0)
+        start, end = (float(time) for time in times[:2]) if times else (0.0, -1.0)
         # Paths are relative to the recipe's folder, in which data/train lies.
         path = locate(entry, folder, folder.parent, folder.parent.parent)
-        yield Row(path, text, speakers.get(utterance), start, end if end > 0 else None)
+        yield Row(path, text, speakers.get(utterance), start, None if end == -1 else end)
 
 
 def _no_file(entry: str) -> str:
@@ -67,8 +68,7 @@ def _no_times(fields: list[str]) -> str:
         start, end = map(float, fields[:2])
     except ValueError:
         return f"found the times {' '.join(fields)!r} in segments, wanted seconds"
-    # -1 says: until the recording's end.
-    wrong = start < 0 or (end <= start and end != -1)
+    wrong = end <= start and end != -1  # -1 says: until the recording's end
     return f"found start {start:g} and end {end:g}, wanted an end after the start" if wrong else ""
 
 

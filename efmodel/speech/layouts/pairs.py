@@ -6,7 +6,7 @@ from efmodel.speech.layouts.columns import Columns
 from efmodel.speech.layouts.halves import half_of
 from efmodel.speech.layouts.layout import Fault, Halves, Layout, Row, Rows
 from efmodel.speech.layouts.paths import is_audio
-from efmodel.speech.layouts.tables import read_text
+from efmodel.speech.layouts.tables import raw_lines
 
 TEXTS = (".normalized.txt", ".txt", ".lab", ".TXT")  # the first one is that of LibriTTS
 
@@ -43,7 +43,7 @@ def rows(folder: Path, columns: Columns) -> Rows:
             yield Fault(str(audio), f"found no {wanted} beside it, wanted its text", "no text file")
             continue
         inside = audio.relative_to(folder).parts[:-1]
-        words = " ".join(read_text(text).getvalue().split())
+        words = " ".join("".join(raw_lines(text)).split())
         yield Row(str(audio), words, inside[0] if inside else None)
 
 

@@ -1,5 +1,6 @@
 """Recognise a folder's layout, and read its rows."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -42,6 +43,9 @@ class Contents:
 
     def add(self, half: str, row: Row | Fault) -> None:
         """Add a row of a half, or of the half that the row itself names."""
+        if isinstance(row, Row) and not _is_part(row.start, row.end):
+            reason = f"found start {row.start:g} and end {row.end}, wanted an end after the start"
+            row = Fault(row.audio, reason)
         if isinstance(row, Fault):
             self.faults.setdefault(half, []).append(row)
         else:
@@ -98,7 +102,7 @@ def read(folder: Path, columns: Columns, language: str = "") -> Contents:
             for row in layout.rows(part, columns):
                 contents.add(half, row)
         except DataError as error:
-            if len(parts) == 1:
+            if len(halves[half]) == 1:  # one of many chapters may be broken, the only table not
                 raise
             contents.add(half, Fault("", str(error)))
     if not any(contents.rows.values()):
@@ -109,6 +113,11 @@ def read(folder: Path, columns: Columns, language: str = "") -> Contents:
             else f"{parts[0][1]}: found no rows, wanted one per recording"
         )
     return contents
+
+
+def _is_part(start: float, end: float | None) -> bool:
+    """Return whether the times are those of a part of a file, however long it is."""
+    return 0 <= start < math.inf and (end is None or start < end < math.inf)
 
 
 def describe(fault: Fault) -> str:

@@ -6,9 +6,9 @@ import io
 import json
 import math
 import zlib
-from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,9 @@ def rows(path: Path, columns: Columns, *folders: Path, quotes: bool = True) -> R
     DataError
         If the table cannot be read or lacks a column.
     """
-    names, records = _read(path, quotes)
-    if (names or records) and (fault := missing(names, columns)):
-        values = [value for _, value in records if isinstance(value, dict)]
-        if values or not records:
-            raise DataError(f"{path}, line 1: {fault}")
+    names, records = _csv(path, quotes) if _is_csv(path) else _json(path)
+    if names and (fault := missing(names, columns)):
+        raise DataError(f"{path}, line 1: {fault}")
     found = find(names, columns)
     for where, record in records:
         yield _row(where, record, found, folders or (path.parent,))
@@ -64,12 +62,11 @@ def has_records(path: Path) -> bool:
     """Return whether a file may be a table: JSON needs a list, or an object in the first line."""
     if not path.suffix.lower().startswith(".json"):
         return True
-    with _open(path) as file:
-        return bool(first_object(path)) or file.read(100).lstrip().startswith(b"[")
+    return bool(first_object(path)) or _starts_a_list(path)
 
 
-def read_text(path: Path) -> io.StringIO:
-    """Return a file's text without the byte order mark that spreadsheets write.
+def raw_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a text with their ends, without the mark that spreadsheets write.
 
     Raises
     ------
@@ -78,25 +75,30 @@ def read_text(path: Path) -> io.StringIO:
     """
     try:
         with _open(path) as file:
-            data = file.read()
+            wide = file.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE)
+        with _open(path) as file:
+            encoding = "utf-16" if wide else "utf-8-sig"
+            yield from io.TextIOWrapper(file, encoding, newline="")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}{_undecodable(path)}: save the file in this encoding") from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: found no readable file ({error}), wanted text") from error
-    if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
-        return io.StringIO(data.decode("utf-16", errors="replace"), newline="")
-    data = data.removeprefix(BOM_UTF8)
-    try:
-        return io.StringIO(data.decode("utf-8"), newline="")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path}, line {line}: found the byte {data[error.start]:#04x}, wanted UTF-8: save the "
-            "file in this encoding"
-        ) from error
+
+
+def _undecodable(path: Path) -> str:
+    """Return the first line that is not UTF-8, and what was found in it."""
+    with _open(path) as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                return f", line {number}: found the byte {line[error.start]:#04x}, wanted UTF-8"
+    return ": found bytes that are no text, wanted UTF-8"
 
 
 def lines(path: Path) -> Iterator[tuple[str, str]]:
     """Yield the lines of a text that are not empty, and where each one stands."""
-    for number, line in enumerate(read_text(path), start=1):
+    for number, line in enumerate(raw_lines(path), start=1):
         if line.strip():
             yield f"{path}, line {number}", line.strip()
 
@@ -114,49 +116,64 @@ def _open(path: Path) -> Any:
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 
-def _read(path: Path, quotes: bool) -> tuple[list[str], list[Record]]:
-    """Return the names of a table's columns, and its records."""
-    if path.suffix.lower() in (".csv", ".tsv"):
-        return _csv(path, quotes)
-    if path.suffix == ".json" and (values := _json_list(path)) is not None:
-        records: list[Record] = [(f"{path}, item {n}", v) for n, v in enumerate(values, start=1)]
-    else:
-        records = list(objects(path))
-    names = dict.fromkeys(key for _, value in records if isinstance(value, dict) for key in value)
-    return list(names), records
+def _is_csv(path: Path) -> bool:
+    return path.suffix.lower() in (".csv", ".tsv")
 
 
-def _json_list(path: Path) -> list[Any] | None:
-    """Return the values of a file that is one JSON list; None if it is something else."""
-    try:
-        value = json.loads(read_text(path).getvalue())
-    except json.JSONDecodeError:
-        return None
-    return value if isinstance(value, list) else None
+def _json(path: Path) -> tuple[list[str], Iterator[Record]]:
+    """Return the names of the columns of a JSON file, and its records; it is read twice."""
+    names = {key: None for _, value in _values(path) if isinstance(value, dict) for key in value}
+    return list(names), _values(path)
 
 
-def _csv(path: Path, quotes: bool) -> tuple[list[str], list[Record]]:
-    text = read_text(path)
-    header = text.readline()
-    text.seek(0)
-    separator = "\t" if path.suffix.lower() == ".tsv" else max(SEPARATORS, key=header.count)
+def _values(path: Path) -> Iterator[Record]:
+    """Yield the values of a file with JSON lines, or of one that is a JSON list."""
+    if path.suffix.lower() == ".json" and _starts_a_list(path):
+        with suppress(json.JSONDecodeError):
+            for number, value in enumerate(json.loads("".join(raw_lines(path))), start=1):
+                yield f"{path}, item {number}", value
+            return
+    yield from objects(path)
+
+
+def _starts_a_list(path: Path) -> bool:
+    with _open(path) as file:
+        return bool(file.read(100).lstrip().startswith(b"["))
+
+
+def _csv(path: Path, quotes: bool) -> tuple[list[str], Iterator[Record]]:
+    """Return the names of the columns of a CSV or TSV file, and its records."""
+    header = next(raw_lines(path), "")
     reader = csv.DictReader(
-        text,
-        delimiter=separator,
+        raw_lines(path),
+        delimiter="\t" if path.suffix.lower() == ".tsv" else max(SEPARATORS, key=header.count),
         strict=True,
         quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
     )
-    records: list[Record] = []
-    line = 1
-    try:
+    with _quotes_named(path, 1):
         names = [name for name in reader.fieldnames or [] if name]
-        while True:
-            line = reader.line_num + 1
-            records.append((f"{path}, line {line}", next(reader)))
-    except StopIteration:
-        return names, records
+    return names, _csv_records(path, reader)
+
+
+def _csv_records(path: Path, reader: "csv.DictReader[str]") -> Iterator[Record]:
+    while True:
+        line = reader.line_num + 1
+        with _quotes_named(path, line):
+            record = next(reader, None)
+        if record is None:
+            return
+        yield f"{path}, line {line}", record
+
+
+@contextmanager
+def _quotes_named(path: Path, line: int) -> Iterator[None]:
+    """Name the line in which a quote opens that does not close.
+
+    The rows that follow it are part of its text: none of them can be trusted.
+    """
+    try:
+        yield
     except csv.Error as error:
-        # The rows that follow an open quote are part of its text: none of them can be trusted.
         raise DataError(
             f"{path}, line {line}: found a quote that does not close at the end of its field "
             f"({error}), wanted quotes around whole fields, and quotes inside them doubled"
@@ -213,7 +230,7 @@ def _times(record: dict[str, Any], found: Columns) -> tuple[float, float | None]
     start = start or 0.0
     if end is None and duration is not None:
         end = start + duration
-    if start < 0 or (end is not None and end <= start):
+    if end is not None and end <= start:
         raise ValueError(f"found start {start:g} and end {end:g}, wanted an end after the start")
     return start, end
 

@@ -121,6 +121,15 @@ def test_an_unclosed_quote_names_the_line_where_it_opens(tmp_path, rest):
         recordings.audiofolder(tmp_path)
 
 
+def test_a_table_that_cannot_be_read_to_its_end_is_not_used_in_part(tmp_path):
+    write_folder(tmp_path / "test", [("c.wav", "six", "z", 0.5)])
+    (tmp_path / "train").mkdir()
+    rows = 'file_name,text,speaker\na.wav,one,x\nb.wav,"two,x\n'
+    (tmp_path / "train" / "metadata.csv").write_text(rows)
+    with pytest.raises(recordings.DataError, match="line 3: found a quote that"):
+        recordings.audiofolder(tmp_path)
+
+
 def test_csv_rows_with_too_few_or_too_many_fields_are_left_out(tmp_path):
     rows = "file_name,text,speaker\na.wav,one,x\nb.wav,one, two,x\nc.wav,one\n,one,x\nd.wav,,x\n"
     (tmp_path / "metadata.csv").write_text(rows)
