@@ -48,21 +48,22 @@ def federate(grid: Grid, context: Context) -> RunFolder:
         log(INFO, "run folder: %s", folder.path)
         changes = folder.changes(context.run_config) if resume else {}
         if not resume:  # it may take long until enough nodes are there
-            write_config(folder, context.run_config, after=0)
+            folder.write_config(context.run_config)
+        folder.add_versions(versions())
         nodes = strategy.nodes
         model, tokenizer = settle(grid, nodes, settings, folder, changes, (model, tokenizer))
         test_set = test_utterances(settings, model, tokenizer)
         checkpoints = Checkpoints(folder.checkpoints)
         start, after = ArrayRecord(model.state_dict()), 0
-        if settings.resume:
+        if resume:
             start, after = resumed(checkpoints, settings, strategy, start)
             folder.forget_after(after)
-        write_config(folder, context.run_config, after)
-        folder.add_versions(versions())
+            write_config(folder, context.run_config, after)
         strategy.summary()
         request = describe_model(model.config, tokenizer)
         strategy.check_nodes(grid, request)
-        nodes.gather(grid, settings.min_nodes, request)  # what the vocabulary loses is logged now
+        if nodes.to_ask:  # what the vocabulary loses of their texts is logged before round 1
+            nodes.gather(grid, settings.min_nodes, request)
         cores = SpareCores(simulated_cores() if isinstance(grid, InMemoryGrid) else 0)
         rounds = Rounds(
             grid=grid,

@@ -90,6 +90,11 @@ class Nodes:
                 last_line = now
             time.sleep(POLL_SECONDS)
 
+    @property
+    def to_ask(self) -> bool:
+        """Whether no node was queried yet, or one that was is to be queried again."""
+        return not self.met or not self.texts.keys() <= self.met.keys()
+
     def forget(self, id: int) -> None:
         """Query a node again before the next round, because its capacity has changed."""
         self.met.pop(id, None)

@@ -63,7 +63,7 @@ def test_the_figures_of_a_folder(tmp_path):
 
 def test_letters_outside_the_vocabulary_and_what_becomes_of_them(tmp_path):
     rows = [("a.wav", "Größe 7", "x", 1.0), ("b.wav", "\u0645\u0631\u062d\u0628\u0627", "x", 1.0)]
-    done = ef_asr_data(write_folder(tmp_path / "d", rows))
+    done = ef_asr_data(write_folder(tmp_path / "d", rows), "--vocabulary", "en")
     shown = lines(done.stdout)
     assert "in the vocabulary e g r" in shown
     assert (
@@ -161,8 +161,6 @@ def test_a_folder_in_any_script_is_read_whole_and_its_alphabet_is_shown(tmp_path
     assert figures(done.stdout)["different words"] == ["4"] and "اثنان" not in done.stderr
     assert "vocabulary: 36 characters" in done.stdout and "holds digits" not in done.stdout
     done = ef_asr_data(folder, "--vocabulary", "en")
-    assert done.exit_code == 1 and "no words x" in done.stdout
+    assert done.exit_code == 1 and "no words" in done.stdout
     done = ef_asr_data(folder, "--language", "arabic")
-    assert (
-        done.exit_code == 2 and "language: found 'arabic', wanted empty, or one of" in done.stderr
-    )
+    assert done.exit_code == 2 and "language: found 'arabic', wanted a code" in done.stderr

@@ -49,7 +49,7 @@ def test_every_key_has_a_topic_and_a_meaning_and_topics_are_not_split():
         ("masks", "time:1.5", "masks: found 'time:1.5', wanted model"),
         ("masks", "", "masks: found '', wanted model"),
         ("vocabulary", "germn", "vocabulary: found 'germn', wanted auto, a language such as de"),
-        ("language", "d", "language: found 'd', wanted empty, or one of en, de"),
+        ("language", "d", "language: found 'd', wanted a code such as de"),
         ("case", "lower", "case: found 'lower', wanted one of fold, keep"),
     ],
 )

@@ -14,7 +14,7 @@ from efmodel.speech.recorded import ChangedError, InMemory, decode, key_of
 from efmodel.speech.utterances import Utterance, prepare
 from tests.conftest import small_config, tone, write_folder
 
-MEASURED = Measurement(16_000, True, None, "", 0.5, 0.25, 0.125)
+MEASURED = Measurement(16_000, True, None, "", False, 0.125)
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +90,7 @@ def test_an_index_that_cannot_be_written_or_read_changes_nothing(tmp_path, token
 def test_measurements_come_back_as_they_were_put_also_after_a_crash(tmp_path):
     path = tmp_path / "i.sqlite"
     index = Index(path)
-    with_header = Measurement(31, False, 0.1, "a remark", 1 / 3, 0.1, 1e-9)
+    with_header = Measurement(31, False, 0.1, "a remark", True, 1e-9)
     index.put(b"1", MEASURED)
     index.put(b"2", with_header)
     assert index.get(b"1") == MEASURED and index.get(b"3") is None

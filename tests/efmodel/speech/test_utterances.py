@@ -110,10 +110,11 @@ def test_recordings_without_sound_are_not_trained_on_and_named(tmp_path, tokeniz
     soundfile.write(folder / "left.wav", np.stack([sound, none], 1), 16_000)
     dataset = recordings.audiofolder(folder).train
     kept, skipped = prepare(dataset, tokenizer, small_config(), to_train=True)
-    assert [u.name for u in kept] == ["opposite.wav", "quiet.wav", "left.wav"]
-    assert skipped.kinds == {"silent": 2}
+    assert [u.name for u in kept] == ["quiet.wav", "left.wav"]
+    assert skipped.kinds == {"silent": 3}
     reasons = dict(skipped.recordings)
     assert "found silence" in reasons["zeros.wav"] and "found silence" in reasons["offset.wav"]
+    assert "found channels that cancel each other" in reasons["opposite.wav"]
     kept, _ = prepare(dataset, tokenizer, small_config(), to_train=False)
     assert len(kept) == 5  # in a test, words that are not heard are errors
 

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from transformers import AutoTokenizer
 
-from efmodel.speech import text, vocabulary
+from efmodel.speech import languages, text, vocabulary
 from efmodel.speech.normaliser import Normaliser
 from efmodel.speech.spelling import Spelling
 from efmodel.speech.vocabulary import VocabularyError, named
@@ -104,6 +104,16 @@ def test_texts_in_the_default_characters_keep_the_default_tokenizer():
         assert vocabulary.of_texts([Counter("one"), Counter("it's")], 1, default)[0] is default
     other, left_out = vocabulary.of_texts([Counter("öl"), Counter("öde"), Counter("ж")], 2, default)
     assert {*"ölz'"} < {*other.get_vocab()} and left_out == {"ж": 1}
+
+
+@pytest.mark.parametrize("code", languages.known())
+def test_every_alphabet_is_spelt_and_read_back(code):
+    tokenizer = named(code, Normaliser(code))
+    letters = sorted(languages.get(code).alphabet() - {"'"})[:60]
+    words, _ = text.normalise("".join(letters) + " " + letters[-1], tokenizer)
+    labels = text.encode(words, tokenizer)
+    assert text.spell(labels, tokenizer) == words and tokenizer.unk_token_id not in labels
+    assert text.normalise(words, tokenizer)[0] == words
 
 
 def test_chinese_is_read_and_written(tmp_path):
