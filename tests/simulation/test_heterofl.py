@@ -224,7 +224,7 @@ def run(folder, **changes):
     """Return the metrics of a run of six real clients in this process."""
     config = {
         **defaults(), "strategy": "simulation.heterofl:HeteroFL", "rounds": 2, "local-epochs": 1,
-        "max-utterances": 16, "fraction-train": 1.0, "lr-schedule": "constant",
+        "max-utterances": 16, "fraction-train": 1.0, "lr-schedule": "constant", "augment": "off",
         "capacities": "0.5,0.3,0.2", "output": str(folder),
     } | changes  # fmt: skip
 
