@@ -12,7 +12,7 @@ from torch import Tensor
 
 from efmodel.config import SAMPLE_RATE
 from efmodel.errors import UserError
-from efmodel.speech import audio, memory
+from efmodel.speech import audio, memory, segments
 
 LABELS = ("audio", "text", "speaker")  # columns; any other one says which part of a file is meant
 
@@ -124,7 +124,7 @@ def key_of(row: Fields) -> bytes:
     if isinstance(found, bytes):
         content = hashlib.blake2b(found, digest_size=16)
     else:
-        status = os.stat(found)
+        status = os.stat(segments.parse(found).file)
         file = (os.path.abspath(found), status.st_size, status.st_mtime_ns)
         content = hashlib.blake2b(repr(file).encode(), digest_size=16)
     if part := {column: row[column] for column in sorted(row) if column not in LABELS}:
