@@ -3,7 +3,6 @@
 import resource
 import time
 import zlib
-from dataclasses import replace
 from typing import cast
 
 import torch
@@ -14,7 +13,7 @@ from client_app.cache.features import FeatureCache, FrozenFeatures
 from client_app.capacity.own import CapacityError, node_capacity
 from client_app.recordings import Recordings, read_again, recordings
 from client_app.task import Task
-from client_app.training import train
+from client_app.training import train, with_frozen
 from efmodel.cache_folder import cache_folder
 from efmodel.config import EarlyExitConfig
 from efmodel.evaluation import ExitScore, score
@@ -63,8 +62,7 @@ def train_round(task: Task, message: Message, context: Context) -> Message:
     frozen = parse(settings.freeze, settings.train, config.num_hidden_layers)
     model = cut_model(task, message, config.cut(capacity))
     frozen.keep(model)
-    if frozen.depth != NOTHING:  # its output is computed once for each recording, as it is
-        settings = replace(settings, augment="off")
+    settings = with_frozen(settings, frozen)
     inputs = model_inputs(task, model, frozen)
 
     # Flower's FedProx strategy sends its own mu.

@@ -1,12 +1,14 @@
 """The local training loop."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.optim import AdamW
 
 from efmodel.model.early_exit import EarlyExitForCTC
+from efmodel.model.frozen import NOTHING, Frozen
 from efmodel.model.loss import exits_loss
 from efmodel.model.masking import choose_masks
 from efmodel.model.precision import autocast
@@ -43,6 +45,14 @@ def strength(settings: Settings, server_round: int, epoch: int) -> float:
     """Return how strong augmentation is in a round's epoch, counted from 0: from 0 to 1."""
     over = (server_round - 1 + epoch / settings.local_epochs) / settings.rounds
     return min(1.0, over / RAMP)
+
+
+def with_frozen(settings: Settings, frozen: Frozen) -> Settings:
+    """Return the run config, without augmentation if a part of the model is frozen.
+
+    That part's output is computed once for each recording, as it is.
+    """
+    return settings if frozen.depth == NOTHING else replace(settings, augment="off")
 
 
 def prepare_model(model: EarlyExitForCTC, settings: Settings) -> None:

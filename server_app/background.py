@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
 
 from server_app.strategy.exchange import Traffic
 
@@ -12,7 +11,7 @@ LOOK_SECONDS = 0.05  # between looks at whether a core is free
 
 
 class Background:
-    """Runs one piece of work at a time in a thread. A context manager: leaving it waits.
+    """Runs one piece of work at a time in a thread. ``close`` it in the end.
 
     At most one piece is under way: whoever comes with the next one waits until it is done.
     """
@@ -22,15 +21,8 @@ class Background:
         self._pending: Future[None] | None = None
         self._waiting_since: float | None = None
 
-    def __enter__(self) -> "Background":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Wait until the work is done, whatever becomes of it."""
         self._thread.shutdown(wait=True)
 
     def start(self, work: Callable[[], None]) -> None:

@@ -68,7 +68,7 @@ class Rounds:
             If no reply could be used in ``max-failed-rounds`` rounds in a row, or in any round.
         """
         failed = 0
-        with Background() as background:
+        with closing(Background()) as background:
             if unscored := self._unscored(after):
                 background.start(partial(self._end, background, unscored, arrays))
             for server_round in range(after + 1, self.settings.rounds + 1):

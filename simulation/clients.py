@@ -172,7 +172,8 @@ def check_texts(
     """
     from client_app.texts import of_partition
     from efmodel.model.loading import has_own_vocabulary
-    from efmodel.speech import alphabet, text, vocabulary
+    from efmodel.speech import alphabet, text
+    from efmodel.speech.statistics import tokenizer_of_clients
     from server_app.vocabulary import stored_tokenizer
 
     texts = [speech.select(of_partition(speech, (client, nodes), settings))["text"][:]
@@ -180,9 +181,7 @@ def check_texts(
     if settings.resume:
         tokenizer = stored_tokenizer(RunFolder.open(settings.resume)) or tokenizer
     elif settings.vocabulary == alphabet.AUTO and not has_own_vocabulary(settings.model):
-        every_letter = alphabet.every_letter(settings.normaliser)
-        counts = [alphabet.count(of_client, every_letter).alphabet for of_client in texts]
-        tokenizer = vocabulary.of_texts(counts, settings.vocabulary_min_nodes, tokenizer)[0]
+        tokenizer = tokenizer_of_clients(texts, settings, tokenizer)
     spelling = text.spelling_of(tokenizer)
     counted = (alphabet.count(of_client, spelling) for of_client in texts)
     line = alphabet.warning(sum(counted, alphabet.TextCount()))

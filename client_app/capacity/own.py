@@ -17,7 +17,7 @@ from efmodel.settings import Settings
 # Settings that change a step's time or memory: a capacity measured with others does not count.
 COST_SETTINGS = (
     "freeze", "train", "batch_seconds", "batch_utterances", "max_seconds", "speed_perturbation",
-    "augment",    "precision", "compile", "gradient_checkpointing", "distill", "proximal_mu",
+    "augment", "precision", "compile", "gradient_checkpointing", "distill", "proximal_mu",
     "memory_mb", "seconds_per_audio_second",
 )  # fmt: skip
 DEFAULT_VOCABULARY = 30  # tokens

@@ -19,7 +19,7 @@ from flwr.app import ArrayRecord
 
 from client_app.cache.features import FrozenFeatures
 from client_app.capacity.memory import is_out_of_memory
-from client_app.training import train
+from client_app.training import train, with_frozen
 from efmodel.config import SAMPLE_RATE, EarlyExitConfig
 from efmodel.model.early_exit import EarlyExitForCTC
 from efmodel.model.frozen import NOTHING, parse
@@ -60,6 +60,7 @@ def step(config: EarlyExitConfig, settings: Settings, exit: int) -> float:
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     frozen = parse(settings.freeze, settings.train, config.num_hidden_layers)
     frozen.keep(model)
+    settings = with_frozen(settings, frozen)
     inputs = collate if frozen.depth == NOTHING else FrozenFeatures(model, frozen.depth, None)
     utterances = longest_batch(settings, config)
     began = 0.0

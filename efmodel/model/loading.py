@@ -138,9 +138,8 @@ def describe_start(
 
     Parameters and exceptions are those of ``starting_model``.
     """
-    exit_layers = [int(layer) for layer in settings.exit_layers.split(",") if layer.strip()]
     tokenizer = tokenizer or named_tokenizer(settings)
-    config, tokenizer = describe(settings.model, exit_layers, tokenizer)
+    config, tokenizer = describe(settings.model, _exit_layers(settings), tokenizer)
     return config, _of_run(tokenizer, settings)
 
 
@@ -178,7 +177,7 @@ def starting_model(
 
 def _build(settings: Settings, tokenizer: PreTrainedTokenizerBase | None) -> Recogniser:
     """Return the model that the run config names: random, saved, or pretrained weights."""
-    exit_layers = [int(layer) for layer in settings.exit_layers.split(",") if layer.strip()]
+    exit_layers = _exit_layers(settings)
     if settings.model in PRESETS:
         config, tokenizer = describe(settings.model, exit_layers, tokenizer)
         return EarlyExitForCTC(config), _of_run(tokenizer, settings)
@@ -192,6 +191,10 @@ def _build(settings: Settings, tokenizer: PreTrainedTokenizerBase | None) -> Rec
     if tokenizer.get_vocab() != own.get_vocab():
         _set_new_heads(model, tokenizer)
     return model, _of_run(tokenizer, settings)
+
+
+def _exit_layers(settings: Settings) -> list[int]:
+    return [int(layer) for layer in settings.exit_layers.split(",") if layer.strip()]
 
 
 def _of_run(tokenizer: PreTrainedTokenizerBase, settings: Settings) -> PreTrainedTokenizerBase:

@@ -179,11 +179,15 @@ def _completed(nodes: list[Counter[str]], enough: int, normaliser: Normaliser) -
         if nodes and sum(not each.keys().isdisjoint(latin) for each in nodes) >= enough:
             letters |= {*latin, "'"}
     if normaliser.language:
-        of_language = languages.get(normaliser.language).alphabet()
-        letters |= of_language
-        if normaliser.case == "keep":
-            letters |= {c.upper() for c in of_language if len(c.upper()) == 1}
+        letters |= of_language(normaliser.language, normaliser)
     return letters
+
+
+def of_language(code: str, normaliser: Normaliser) -> set[str]:
+    """Return the letters of a language, and their capitals where these differ."""
+    small = languages.get(code).alphabet()
+    capitals = {c.upper() for c in small if len(c.upper()) == 1}
+    return {*small, *(capitals if normaliser.case == "keep" else ())}
 
 
 def _has_accent(character: str, others: set[str]) -> bool:

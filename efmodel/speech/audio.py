@@ -122,11 +122,6 @@ def info(source: str | Path | bytes, name: str = "", longest: float = math.inf) 
         return Info(seconds, file.form, file.rate, file.channels, file.part, file.ffmpeg)
 
 
-def duration(source: str | Path | bytes, name: str = "", longest: float = math.inf) -> float:
-    """Return the duration in seconds of an audio file or its bytes, as :func:`info` finds it."""
-    return info(source, name, longest).seconds
-
-
 def load(source: str | Path | bytes, name: str = "") -> Tensor:
     """Return the samples ``[samples]`` of an audio file or its bytes, between -1 and 1.
 

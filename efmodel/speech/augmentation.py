@@ -40,7 +40,7 @@ class Take:
     Attributes
     ----------
     utterances : tuple of Utterance
-        None for a take without speech.
+        Empty for a take without speech.
     pauses : tuple of float
         Seconds before, between and after the utterances.
     speed : float

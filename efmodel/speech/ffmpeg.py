@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 import numpy as np
@@ -51,7 +50,7 @@ def format_of(source: str | Path | bytes) -> str:
 
 
 class Decoder:
-    """The first sound track of a file, decoded while it is read.
+    """The first sound track of a file, decoded while it is read. ``close`` it in the end.
 
     Parameters
     ----------
@@ -127,17 +126,6 @@ class Decoder:
     def close(self) -> None:
         """Stop ffmpeg, and remove the copy of the bytes."""
         self._files.close()
-
-    def __enter__(self) -> "Decoder":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _read(self, size: int) -> bytes:
         assert self._process.stdout is not None

@@ -6,6 +6,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from efmodel.speech import audio
+from efmodel.speech.recorded import decode, name_of
 from efmodel.speech.utterances import SECONDS, SILENCE
 
 if TYPE_CHECKING:  # datasets takes seconds to import
@@ -57,10 +58,9 @@ def listen(dataset: "Dataset", most: int) -> Levels:
     """Decode at most ``most`` recordings, spread evenly over a data set."""
     levels = Levels()
     for row in _sample(dataset, most):
-        source = row["audio"]["bytes"] or row["audio"]["path"]
-        name = (row["audio"]["path"] or "unnamed").rpartition("/")[2]
+        name = name_of(row)
         try:
-            levels.add(name, audio.decode(source, name, longest=SECONDS[1]))
+            levels.add(name, decode(row, name, longest=SECONDS[1]))
         except audio.AudioError:
             continue  # it is counted among those that are left out
     return levels

@@ -44,9 +44,7 @@ PERSIAN = str.maketrans("\u064a\u0643", "\u06cc\u06a9")  # Arabic codes of Persi
 RULES: dict[str, Callable[[str], str]] = {
     "": lambda text: text,
     "arabic": lambda text: ARABIC_MARKS.sub("", text),
-    "persian": lambda text: (
-        ARABIC_MARKS.sub("", text).replace("\u064a", "ی").replace("\u0643", "ک")
-    ),
+    "persian": lambda text: ARABIC_MARKS.sub("", text).translate(PERSIAN),
     "hebrew": lambda text: HEBREW_MARKS.sub("", text),
 }
 
@@ -90,8 +88,7 @@ class Normaliser:
         """Return what it does in words."""
         language = languages.get(self.language) if self.language else None
         name = f"{language.name} ({self.language})" if language else "any language"
-        digits = {"words": "numbers stay digits", "digits": "numbers stay digits"}
-        numbers = digits.get(self.numbers, "numbers are dropped")
+        numbers = "numbers are dropped" if self.numbers == "drop" else "numbers stay digits"
         if language and language.numbers and self.numbers == "words":
             numbers = "numbers, times and currencies are words"
         case = "capital and small letters " + ("differ" if self.case == "keep" else "are the same")

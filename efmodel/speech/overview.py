@@ -1,5 +1,6 @@
 """All that ``ef-asr data`` finds of a corpus before a run."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
@@ -7,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 from efmodel.config import EarlyExitConfig
 from efmodel.speech import levels, statistics
 from efmodel.speech.recordings import Corpus
-from efmodel.speech.vocabulary import boundary
+from efmodel.speech.vocabulary import single_letters
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,9 @@ class Overview:
 
     def letters(self) -> dict[str, int]:
         """Return all letters of the texts in their order, and how often each one occurs."""
-        total = sum((half.census.letters for half in self.halves.values()), start=_NONE.copy())
+        none: Counter[str] = Counter()
+        total = sum((half.census.letters for half in self.halves.values()), start=none)
         return dict(sorted(total.items()))
-
-
-_NONE = statistics.Census().letters
 
 
 def overview(
@@ -96,5 +95,4 @@ def overview(
         for half, dataset in datasets.items()
         if dataset is not None
     }
-    letters = {token for token in tokenizer.get_vocab() if len(token) == 1}
-    return Overview(where, source, halves, frozenset(letters - {boundary(tokenizer)}))
+    return Overview(where, source, halves, single_letters(tokenizer))

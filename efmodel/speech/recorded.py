@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from logging import ERROR
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -107,6 +108,11 @@ def source(row: Fields) -> bytes | str:
     """Return a row's audio: its bytes, or the path of its file."""
     found: bytes | str = row["audio"]["bytes"] or row["audio"]["path"]
     return found
+
+
+def name_of(row: Fields) -> str:
+    """Return a row's name for a person: that of its file."""
+    return Path(row["audio"]["path"] or "unnamed").name
 
 
 def key_of(row: Fields) -> bytes:

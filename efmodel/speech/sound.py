@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from io import SEEK_END, SEEK_SET, BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -110,7 +110,7 @@ def opened(source: str | Path | bytes) -> Iterator[Sound]:
         form = ffmpeg.format_of(file)
         if not form:
             raise
-        with ffmpeg.Decoder(file, segment.start) as decoder:
+        with closing(ffmpeg.Decoder(file, segment.start)) as decoder:
             seconds = segment.end - segment.start
             blocks = ((block, decoder.rate) for block in decoder.blocks())
             yield Sound(

@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
@@ -109,9 +110,25 @@ def tokenizer_of_run(corpus: Corpus, settings: Settings) -> PreTrainedTokenizerB
     texts: dict[str, list[str | None]] = {}
     for speaker, text in zip(corpus.train["speaker"], corpus.train["text"], strict=True):
         texts.setdefault(speaker, []).append(text)
+    return tokenizer_of_clients(texts.values(), settings, describe_start(settings)[1])
+
+
+def tokenizer_of_clients(
+    texts: Iterable[Iterable[str | None]], settings: Settings, default: PreTrainedTokenizerBase
+) -> PreTrainedTokenizerBase:
+    """Return the tokenizer that a run with ``vocabulary=auto`` will make of its clients' texts.
+
+    Parameters
+    ----------
+    texts : Iterable
+        Each client's texts.
+    settings : Settings
+        The run config.
+    default : PreTrainedTokenizerBase
+        The tokenizer of the model that the run config names.
+    """
     every_letter = alphabet.every_letter(settings.normaliser)
-    used = [alphabet.count(of_speaker, every_letter).alphabet for of_speaker in texts.values()]
-    _, default = describe_start(settings)
+    used = [alphabet.count(of_client, every_letter).alphabet for of_client in texts]
     return vocabulary.of_texts(used, settings.vocabulary_min_nodes, default)[0]
 
 

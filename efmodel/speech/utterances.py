@@ -4,7 +4,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from logging import INFO, WARNING
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -14,7 +13,16 @@ from efmodel.config import SAMPLE_RATE, EarlyExitConfig
 from efmodel.errors import MAX_NAMED
 from efmodel.speech import audio, index, memory, text
 from efmodel.speech.index import Index, Measurement
-from efmodel.speech.recorded import Audio, Fields, InMemory, Recorded, decode, key_of, source
+from efmodel.speech.recorded import (
+    Audio,
+    Fields,
+    InMemory,
+    Recorded,
+    decode,
+    key_of,
+    name_of,
+    source,
+)
 
 if TYPE_CHECKING:  # datasets takes seconds to import; a trial step works without
     from datasets import Dataset
@@ -123,7 +131,7 @@ def check_text(
     row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, skipped: Skipped
 ) -> Row | None:
     """Return a recording with words, not decoded, or add it to ``skipped`` and return None."""
-    name = Path(row["audio"]["path"] or "unnamed").name
+    name = name_of(row)
     words, dropped = text.normalise(row["text"] or "", tokenizer)
     skipped.characters += dropped
     if not words:

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from efmodel.errors import UserError
-from efmodel.speech import alphabet, languages
+from efmodel.speech import alphabet
 from efmodel.speech.normaliser import Normaliser
 from efmodel.speech.spelling import METASPACE, single_characters
 
@@ -131,7 +131,7 @@ def named(vocabulary: str, normaliser: Normaliser) -> PreTrainedTokenizerBase:
     """
     kind, value, size = alphabet.source(vocabulary)
     if kind == "language":
-        return of_characters(_cased(languages.get(value).alphabet(), normaliser), normaliser)
+        return of_characters(alphabet.of_language(value, normaliser), normaliser)
     if kind == "characters":
         return of_characters(_checked(value, "vocabulary"), normaliser)
     file = Path(value).expanduser()
@@ -144,13 +144,6 @@ def named(vocabulary: str, normaliser: Normaliser) -> PreTrainedTokenizerBase:
         lines = (spelling.spell(line).words for line in text.splitlines())
         return bpe_from(learned_pieces(lines, size, str(file)), normaliser=normaliser.fields())
     return _from_file(file, text, normaliser)
-
-
-def _cased(letters: Iterable[str], normaliser: Normaliser) -> set[str]:
-    """Return the letters, and their capitals where these differ."""
-    small = set(letters)
-    capitals = {c.upper() for c in small if len(c.upper()) == 1}
-    return small | capitals if normaliser.case == "keep" else small
 
 
 def _checked(text: str, where: str) -> set[str]:

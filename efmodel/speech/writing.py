@@ -12,6 +12,7 @@ import soundfile
 from efmodel.config import SAMPLE_RATE
 from efmodel.errors import DataError
 from efmodel.speech import audio
+from efmodel.speech.recorded import source
 from efmodel.speech.recordings import Corpus
 from efmodel.speech.segments import parse
 
@@ -52,12 +53,11 @@ def write(corpus: Corpus, folder: Path) -> Counter[str]:
 def _lines(dataset: "Dataset", folder: Path, done: Counter[str]) -> Iterator[dict[str, Any]]:
     """Write the recordings of a half; yield the line of each one."""
     for number, row in enumerate(dataset):
-        source = row["audio"]["bytes"] or row["audio"]["path"]
         name = Path(parse(row["audio"]["path"] or "audio").file)
         stem = f"audio/{number // IN_A_FOLDER:04d}/{number % IN_A_FOLDER:03d}-{name.stem}"
         (folder / stem).parent.mkdir(parents=True, exist_ok=True)
         try:
-            file_name, what = _write(source, folder, stem, name.suffix.lower())
+            file_name, what = _write(source(row), folder, stem, name.suffix.lower())
         except audio.AudioError:
             done["left out"] += 1
             continue
@@ -65,16 +65,16 @@ def _lines(dataset: "Dataset", folder: Path, done: Counter[str]) -> Iterator[dic
         yield {"file_name": file_name, "text": row["text"], "speaker": row["speaker"]}
 
 
-def _write(source: bytes | str, folder: Path, stem: str, suffix: str) -> tuple[str, str]:
+def _write(sound: bytes | str, folder: Path, stem: str, suffix: str) -> tuple[str, str]:
     """Write a recording; return its file's name, and whether it was copied or converted."""
-    info = audio.info(source, longest=0)
+    info = audio.info(sound, longest=0)
     if info.part or info.ffmpeg:
-        samples = audio.decode(source).samples.clamp(-1, 1)
+        samples = audio.decode(sound).samples.clamp(-1, 1)
         soundfile.write(folder / f"{stem}.flac", samples.numpy(), SAMPLE_RATE)
         return f"{stem}.flac", "converted"
     target = folder / f"{stem}{suffix or '.' + info.form.lower()}"
-    if isinstance(source, bytes):
-        target.write_bytes(source)
+    if isinstance(sound, bytes):
+        target.write_bytes(sound)
     else:
-        shutil.copyfile(source, target)
+        shutil.copyfile(sound, target)
     return target.relative_to(folder).as_posix(), "copied"

@@ -96,7 +96,7 @@ def test_mp3_without_a_header_is_read_to_its_end(samples):
     assert not 5 < guess < 7  # or this test tests nothing
     recording = audio.decode(data)
     assert recording.seconds == pytest.approx(6.0, abs=0.15)
-    assert audio.duration(data) == pytest.approx(recording.seconds, abs=0.001)
+    assert audio.info(data).seconds == pytest.approx(recording.seconds, abs=0.001)
     # Nothing is lost or doubled in between: the encoder's delay is the only shift.
     assert max(correlation(recording.samples[shift:], samples) for shift in range(1500)) > 0.95
     assert f"its header says {guess:.2f} s" in recording.remark
@@ -126,7 +126,7 @@ def test_flac_of_unknown_length_as_written_to_a_pipe(tmp_path):
     recording = audio.decode(tmp_path / "piped.flac")
     np.testing.assert_allclose(recording.samples, tone(1.5), atol=1e-4)
     assert recording.header_seconds is None and recording.remark == ""
-    assert audio.duration(tmp_path / "piped.flac") == 1.5
+    assert audio.info(tmp_path / "piped.flac").seconds == 1.5
 
 
 @pytest.mark.parametrize("riff_size", [0, 36])
@@ -137,7 +137,7 @@ def test_wav_of_a_recorder_that_was_killed(riff_size, subtype):
     start = data.index(b"data") + 4
     data[start : start + 4] = bytes(4)
     np.testing.assert_allclose(audio.load(bytes(data)), tone(1.5), atol=1e-4)
-    assert audio.duration(bytes(data)) == 1.5
+    assert audio.info(bytes(data)).seconds == 1.5
     with pytest.raises(audio.AudioError, match="found no samples"):
         audio.load(bytes(data[: start + 4]))
 
@@ -183,4 +183,4 @@ def test_an_impossible_rate_is_named(rate):
     with pytest.raises(audio.AudioError, match=f"found a sample rate of {rate} Hz, wanted"):
         audio.load(bytes(data))
     with pytest.raises(audio.AudioError, match=f"found a sample rate of {rate} Hz, wanted"):
-        audio.duration(bytes(data))
+        audio.info(bytes(data))

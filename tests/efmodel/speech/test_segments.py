@@ -41,7 +41,7 @@ def test_a_part_of_any_format(tmp_path, suffix, rate):
     expected = whole[20_000:72_000][2_000:50_000].numpy()
     found = part.samples[2_000:50_000].numpy()
     assert np.corrcoef(expected, found)[0, 1] > 0.99  # the filter's ends apart
-    assert audio.duration(with_times(str(path), 1.25, 4.5)) == pytest.approx(3.25, abs=1e-3)
+    assert audio.info(with_times(str(path), 1.25, 4.5)).seconds == pytest.approx(3.25, abs=1e-3)
     rest = audio.decode(with_times(str(path), 4.0)).seconds
     assert rest == pytest.approx(len(whole) / 16_000 - 4.0, abs=1e-3)
 
@@ -51,7 +51,7 @@ def test_times_that_the_file_does_not_have_are_named(tmp_path):
     soundfile.write(path, np.full(32_000, 0.1, "float32"), 16_000)
     late = audio.decode(with_times(path, 1.0, 5.0))
     assert late.remark == "found 1.00 s of audio, its times say 4.00 s"
-    assert audio.duration(with_times(path, 1.0, 5.0)) == 1.0
-    for read in (audio.decode, audio.duration):
+    assert audio.info(with_times(path, 1.0, 5.0)).seconds == 1.0
+    for read in (audio.decode, audio.info):
         with pytest.raises(audio.AudioError, match="found no samples, wanted audio"):
             read(with_times(path, 3.0, 5.0))
