@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Callable
 from functools import cache
 
+from efmodel.speech import languages
 from efmodel.speech.languages import Language
 
 LONGEST = 12  # digits of a number that is read as one; longer ones are read digit by digit
@@ -36,7 +37,7 @@ def in_words(text: str, language: Language) -> str:
     text = "".join(map(_latin_digit, text))
     text = text.replace("\u066b", language.decimal).replace("\u066c", language.group)
     text = text.translate(PERCENT)
-    for pattern, words in _rules(language.code, language):
+    for pattern, words in _rules(language.code):
         # Words are set off from what surrounds them: "5km" are two.
         text = pattern.sub(lambda match, words=words: f" {words(match)} ", text)  # type: ignore[misc]
     return text
@@ -56,17 +57,13 @@ def _latin_digit(character: str) -> str:
     return compatible if any(map(str.isdigit, compatible)) else character
 
 
-RULES: dict[str, list[tuple[re.Pattern[str], Words]]] = {}  # by language; compiled once
-
-
-def _rules(code: str, language: Language) -> list[tuple[re.Pattern[str], Words]]:
+@cache
+def _rules(code: str) -> list[tuple[re.Pattern[str], Words]]:
     """Return the patterns of a language in the order in which they apply, and their words."""
-    if code not in RULES:
-        read = Reader(language)
-        rules = [*_currency_rules(read), *_clock_rules(read), *_sign_rules(read)]
-        rules += [*_ordinal_rules(read), *_number_rules(read)]
-        RULES[code] = [(re.compile(pattern, re.IGNORECASE), words) for pattern, words in rules]
-    return RULES[code]
+    read = Reader(languages.get(code))
+    rules = [*_currency_rules(read), *_clock_rules(read), *_sign_rules(read)]
+    rules += [*_ordinal_rules(read), *_number_rules(read)]
+    return [(re.compile(pattern, re.IGNORECASE), words) for pattern, words in rules]
 
 
 def _currency_rules(read: "Reader") -> list[tuple[str, Words]]:
