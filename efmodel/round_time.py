@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from efmodel.config import EarlyExitConfig
 from efmodel.model.early_exit import EarlyExitForCTC
 from efmodel.settings import Settings
+from efmodel.speech.augmentation import Take, draw
 from efmodel.speech.batches import batches, collate
 from efmodel.speech.utterances import Utterance, prepare
 
@@ -29,7 +30,7 @@ class RoundTime:
     step : float
         Seconds that a training step on one core, or on the GPU, took.
     audio : float
-        Seconds of speech in its batch.
+        Seconds of speech in its batch; augmentation adds pauses.
     clients : int
         Clients that train in a round.
     seconds_each : float
@@ -77,15 +78,16 @@ def measure(
         None if no recording of the sample can be used.
     """
     batch = _batch(dataset, tokenizer, config)
-    if not batch or not speakers:
+    speech = sum(each.seconds for take in batch for each in take.utterances)
+    if not speech or not speakers:
         return None
     device = "cuda" if torch.cuda.is_available() else "cpu"
     wanted = max(Settings.min_train_nodes, ceil(Settings.fraction_train * len(speakers)))
     clients = min(len(speakers), wanted)
     cores = len(os.sched_getaffinity(0))
     return RoundTime(
-        step=_step(config, batch, device),
-        audio=sum(utterance.seconds for utterance in batch),
+        step=_step(config, [take.heard() for take in batch], device),
+        audio=speech,
         clients=clients,
         seconds_each=sum(speakers) / len(speakers),
         parallel=1 if device == "cuda" else min(cores, clients),
@@ -95,14 +97,15 @@ def measure(
 
 def _batch(
     dataset: Dataset, tokenizer: PreTrainedTokenizerBase, config: EarlyExitConfig
-) -> list[Utterance]:
-    """Return a batch of recordings that are spread over the data set."""
+) -> list[Take]:
+    """Return a batch, as training hears it, of recordings that are spread over the data set."""
     size = SAMPLE * Settings.batch_utterances
     step = max(1, len(dataset) // size)
     spread = dataset.select(range(0, len(dataset), step)[:size])
     utterances, _ = prepare(spread, tokenizer, config, to_train=True)
-    found = batches(utterances, Settings.batch_seconds, 0, Settings.batch_utterances)
-    by_length = sorted(found, key=lambda batch: sum(utterance.seconds for utterance in batch))
+    takes = draw(utterances, Settings(), seed=0)
+    found = batches(takes, Settings.batch_seconds, 0, Settings.batch_utterances)
+    by_length = sorted(found, key=lambda batch: sum(take.seconds for take in batch))
     return by_length[len(by_length) // 2] if by_length else []
 
 
