@@ -15,7 +15,7 @@ from efmodel.cache_folder import cache_folder
 from efmodel.config import SAMPLE_RATE
 from efmodel.speech import audio
 
-FORMAT = 1  # raise it when `audio.decode` returns other samples for the same file
+FORMAT = 2  # raise it with the columns, or when `audio.decode` returns other samples for a file
 UNSAVED = 256  # measurements after which they are written: an interrupted pass keeps the others
 BUSY_SECONDS = 30.0  # to wait for another process that writes
 TABLE = f"recordings_{FORMAT}"
