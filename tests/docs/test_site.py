@@ -70,9 +70,12 @@ def browser():
 
 
 def wait_for(browser, condition, seconds: float = 30):
+    """Wait until ``condition(browser)`` holds. A page that is drawn anew meanwhile is no error."""
+    from selenium.common.exceptions import StaleElementReferenceException
     from selenium.webdriver.support.ui import WebDriverWait
 
-    return WebDriverWait(browser, seconds).until(condition)
+    redrawn = [StaleElementReferenceException]
+    return WebDriverWait(browser, seconds, ignored_exceptions=redrawn).until(condition)
 
 
 def find(browser, selector: str) -> list:
@@ -184,14 +187,17 @@ def test_search_finds_a_word_and_jumps_to_it(site, browser, words, page):
     browser.execute_script("arguments[0].focus(); arguments[0].click()", box)
     box.send_keys(words)
 
-    def result(b):
-        links = find(b, ".md-search-result__link")
-        return next((a for a in links if f"/{page}" in a.get_attribute("href")), None)
-
-    link = wait_for(browser, result)
-    browser.execute_script("arguments[0].click()", link)
+    # Found and clicked in one script: the list is drawn anew with every letter that is typed.
+    click = """
+        const link = [...document.querySelectorAll(".md-search-result__link")]
+            .find(a => a.href.includes(arguments[0]));
+        if (link) link.click();
+        return Boolean(link);
+    """
+    wait_for(browser, lambda b: b.execute_script(click, f"/{page}"))
     wait_for(browser, lambda b: f"/{page}" in b.current_url)
-    wait_for(browser, lambda b: words.split()[0] in find(b, "article")[0].text.replace("\n", " "))
+    text = "return document.querySelector('article')?.innerText ?? ''"
+    wait_for(browser, lambda b: words.split()[0] in b.execute_script(text).replace("\n", " "))
 
 
 def test_the_configuration_page_has_every_key_with_its_default(site, browser):
