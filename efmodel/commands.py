@@ -16,18 +16,25 @@ Exit = Annotated[int | None, typer.Option(help="Cut the model at this exit.")]
 def transcribe(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Audio files.")],
     model: Model,
-    exit: Exit = None,
+    exit: Annotated[
+        str, typer.Option(help="Exit at which each recording stops: a number, or auto.")
+    ] = "",
 ) -> None:
     """Print the words of each recording: WAV, FLAC, MP3 or Ogg, at any sample rate."""
     skip_compiler_and_sharding()
-    from efmodel.decoding.transcription import transcribe_files
+    from transformers.utils import logging
 
+    from efmodel.decoding.recogniser import Recogniser, Result
+
+    logging.disable_progress_bar()  # of transformers
+    recogniser = Recogniser.from_pretrained(model, exit or None)
     unreadable = 0
-    for file, words in transcribe_files(files, model, exit):
-        if isinstance(words, str):
-            print(f"{file}: {words}" if len(files) > 1 else words)
+    results = (result for _, result in recogniser.transcribe_all(files))
+    for file, result in zip(files, results, strict=True):
+        if isinstance(result, Result):
+            print(f"{file}: {result.text}" if len(files) > 1 else result.text)
         else:
-            show(str(words))
+            show(str(result))
             unreadable += 1
     raise typer.Exit(1 if unreadable else 0)
 

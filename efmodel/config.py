@@ -53,6 +53,11 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
         Size of WavLM's table of relative positions, and the distance in frames where it ends.
     lora_rank : int
         Rank of the LoRA adapters in the encoder layers; 0 for none.
+    exit_thresholds : dict, optional
+        What ``ef-asr calibrate`` found: the thresholds of each exit but the deepest, by score; see
+        :mod:`efmodel.decoding.policy`.
+    exit_policy : str
+        The scores that decide where to stop, joined by ``+``, unless another policy is asked for.
     """
 
     model_type = "early-exit-ctc"
@@ -72,6 +77,8 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
     num_buckets: int = 320
     max_bucket_distance: int = 800
     lora_rank: int = 0
+    exit_thresholds: dict[str, list[float]] | None = None
+    exit_policy: str = "confidence"
 
     # wav2vec2's masks after the front end are off unless a pretrained checkpoint turns them on.
     mask_time_prob: float | int = 0.0
@@ -148,8 +155,13 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
         """
         if not 1 <= exit <= self.num_exits:
             raise UserError(f"exit: found {exit}, wanted 1 to {self.num_exits}")
+        thresholds = self.exit_thresholds
+        if thresholds is not None:
+            thresholds = {name: values[: exit - 1] for name, values in thresholds.items()}
         return self.changed(
-            exit_layers=list(self.exit_layers[:exit]), num_hidden_layers=self.exit_layers[exit - 1]
+            exit_layers=list(self.exit_layers[:exit]),
+            num_hidden_layers=self.exit_layers[exit - 1],
+            exit_thresholds=thresholds,
         )
 
     def changed(self, **fields: Any) -> "EarlyExitConfig":

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from efmodel.config import EarlyExitConfig
 from efmodel.light_imports import bring_back_compiler
+from efmodel.model.compute import multiply_adds
 from efmodel.model.early_exit import EarlyExitForCTC
 from efmodel.model.frozen import parse
 from efmodel.model.loading import starting_model
@@ -24,7 +25,6 @@ from server_app import run_lock, run_log
 from server_app.background import SpareCores
 from server_app.checkpoint import Checkpoints, resumed
 from server_app.evaluation import CentralEvaluation, test_utterances
-from server_app.results.compute import multiply_adds
 from server_app.results.versions import versions
 from server_app.rounds import Rounds
 from server_app.run_folder import RunFolder, read_metrics

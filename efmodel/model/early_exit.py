@@ -260,6 +260,17 @@ class EarlyExitForCTC(Wav2Vec2PreTrainedModel):  # type: ignore[misc]
         deeper, _ = self.encoder.run_layers(hidden, start.lengths, after=start.depth)
         return [*start.states[:frozen_exits], *deeper]
 
+    def first_layer_input(
+        self, input_values: Tensor, attention_mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the first layer's input ``[batch, frames, hidden]`` and lengths ``[batch]``.
+
+        Parameters are those of ``forward``; nothing is masked at random.
+        """
+        features = self._front_end(input_values, attention_mask)
+        hidden, _ = self.feature_projection(features.states[0])
+        return self.encoder.add_positions(hidden, features.lengths), features.lengths
+
     def _mask_in_training(self, hidden: Tensor, lengths: Tensor) -> Tensor:
         if not self.training:
             return hidden

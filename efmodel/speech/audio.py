@@ -110,7 +110,7 @@ def info(source: str | Path | bytes, name: str = "", longest: float = math.inf) 
     AudioError
         As :func:`load`.
     """
-    with _named(source, name), sound.opened(source) as file:
+    with named_errors(source, name), sound.opened(source) as file:
         seconds = file.counted or 0.0
         if file.counted is None:
             for block, rate in file.blocks:
@@ -150,7 +150,7 @@ def decode(source: str | Path | bytes, name: str = "", longest: float = math.inf
     AudioError
         As :func:`load`.
     """
-    with _named(source, name), sound.opened(source) as file:
+    with named_errors(source, name), sound.opened(source) as file:
         seconds = peak = 0.0
         values = clipped = 0
         mono: list[tuple[int, Tensor]] = []
@@ -209,7 +209,7 @@ def _label(source: str | Path | bytes, name: str) -> str:
 
 
 @contextmanager
-def _named(source: str | Path | bytes, name: str) -> Iterator[None]:
+def named_errors(source: str | Path | bytes, name: str) -> Iterator[None]:
     """Turn whatever goes wrong with a recording into an ``AudioError`` that starts with its name.
 
     One boundary: no file, however broken, ends the work on the others.

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from efmodel import atomic_file
+from efmodel.model.compute import UTTERANCE_SECONDS
 from server_app.results.comparison import RATES, Method, SeedStatistics, group
-from server_app.results.compute import UTTERANCE_SECONDS
 from server_app.results.plots import colour, write_pictures
 from server_app.results.report import picture_base64
 from server_app.results.run import Run

@@ -234,7 +234,7 @@ def _counted_multiply_adds(path: Path, preset_name: str) -> list[float] | None:
 def _multiply_adds_of(config_json: str) -> list[float]:
     """Count once for all runs of one model: a count takes a second."""
     from efmodel.config import EarlyExitConfig
-    from server_app.results.compute import multiply_adds  # imports torch
+    from efmodel.model.compute import multiply_adds  # imports torch
 
     return multiply_adds(EarlyExitConfig.from_dict(json.loads(config_json)))
 

@@ -16,18 +16,15 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from efmodel.config import SAMPLE_RATE
-from efmodel.decoding.long_form import joined_logits
+from efmodel.decoding.recogniser import Recogniser
 from efmodel.evaluation import WordErrorRate, score
-from efmodel.model.early_exit import EarlyExitForCTC
 from efmodel.model.loading import load
 from efmodel.settings import Settings
 from efmodel.speech import corpus
 from efmodel.speech.augmentation import noise, silence, speech_level
 from efmodel.speech.recorded import InMemory
-from efmodel.speech.text import decode_greedily
 from efmodel.speech.utterances import Utterance, prepare
 
 PAUSES = (0.2, 0.5, 1.0, 2.0)  # seconds at each end
@@ -74,17 +71,17 @@ def _in_a_row(parts: Sequence[Utterance], gap: float) -> Utterance:
 
 
 def long_form_wer(
-    model: EarlyExitForCTC, tokenizer: PreTrainedTokenizerBase, recordings: Sequence[Utterance]
+    recognisers: Sequence[Recogniser], recordings: Sequence[Utterance]
 ) -> list[float]:
     """Return the word error rate of each exit on long recordings."""
-    texts: list[list[str]] = [[] for _ in range(model.config.num_exits)]
-    for recording in recordings:
-        logits = joined_logits(model, recording.samples)
-        for at_exit, frames in zip(texts, logits, strict=True):
-            at_exit += decode_greedily(frames[None], torch.tensor([len(frames)]), tokenizer)
     references = [recording.text for recording in recordings]
     compute = WordErrorRate().compute
-    return [compute(predictions=each, references=references)["wer"] for each in texts]
+    rates = []
+    for recogniser in recognisers:
+        results = [recogniser.transcribe(each.samples.numpy()) for each in recordings]
+        texts = [result.text for result in results]
+        rates.append(compute(predictions=texts, references=references)["wer"])
+    return rates
 
 
 def main(
@@ -92,11 +89,13 @@ def main(
     data: Annotated[str, typer.Option(help="A corpus by name, or a folder.")] = "sample",
 ) -> None:
     """Print a table of word error rates at every exit, and what silence and noise give."""
-    recogniser, tokenizer = load(model)
+    network, tokenizer = load(model)
+    exits = range(1, network.config.num_exits + 1)
+    recognisers = [Recogniser.from_pretrained(model, exit) for exit in exits]
     source = corpus.load(*corpus.named(data))
     half = source.train if source.test is None else source.test
-    utterances, _ = prepare(half, tokenizer, recogniser.config, to_train=False)
-    table = Table("test utterances", *(f"exit {e + 1}" for e in range(recogniser.config.num_exits)))
+    utterances, _ = prepare(half, tokenizer, network.config, to_train=False)
+    table = Table("test utterances", *(f"exit {exit}" for exit in exits))
 
     def add(what: str, rates: Sequence[float]) -> None:
         table.add_row(what, *(f"{100 * rate:.1f}" for rate in rates))
@@ -106,8 +105,8 @@ def main(
             each.with_samples(change(each.samples, seconds, seed))
             for seed, each in enumerate(utterances)
         ]
-        exits = score(recogniser, changed, tokenizer, Settings.batch_seconds)
-        return [exit.wer for exit in exits]
+        scores = score(network, changed, tokenizer, Settings.batch_seconds)
+        return [exit.wer for exit in scores]
 
     add("untouched", scored(quiet, 0.0))
     kinds = {"silence": quiet, "room noise": between_noise, "noise throughout": in_noise}
@@ -118,10 +117,10 @@ def main(
         for gap in GAPS:
             recordings = list(joined(utterances, 60 * minutes, gap))
             what = f"joined to {minutes} min, {gap:g} s between"
-            add(what, long_form_wer(recogniser, tokenizer, recordings))
+            add(what, long_form_wer(recognisers, recordings))
     Console().print(table)
     for name, samples in without_speech().items():
-        print(f"{name}: {spoken(recogniser, tokenizer, samples)}")
+        print(f"{name}: {[each.transcribe(samples.numpy()).text for each in recognisers]}")
 
 
 def without_speech() -> dict[str, Tensor]:
@@ -135,14 +134,6 @@ def without_speech() -> dict[str, Tensor]:
         "pink noise": 0.01 * noise(two_seconds, 1.0, 2),
         "mains hum": 0.05 * hum,
     }
-
-
-def spoken(
-    model: EarlyExitForCTC, tokenizer: PreTrainedTokenizerBase, samples: Tensor
-) -> list[str]:
-    """Return what each exit hears."""
-    logits = joined_logits(model, samples)
-    return [decode_greedily(x[None], torch.tensor([len(x)]), tokenizer)[0] for x in logits]
 
 
 if __name__ == "__main__":

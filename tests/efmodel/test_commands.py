@@ -63,14 +63,14 @@ def test_transcribe_takes_a_run_folder_and_names_each_of_many_files(folder, tmp_
 
 
 def test_whatever_is_wrong_with_one_file_the_others_are_transcribed(folder, tmp_path, monkeypatch):
-    forward = EarlyExitForCTC.forward
+    first_layer_input = EarlyExitForCTC.first_layer_input
 
-    def out_of_memory(model, input_values, *arguments, **options):
+    def out_of_memory(model, input_values, attention_mask):
         if input_values.shape[1] > 16_000:
             raise MemoryError
-        return forward(model, input_values, *arguments, **options)
+        return first_layer_input(model, input_values, attention_mask)
 
-    monkeypatch.setattr(EarlyExitForCTC, "forward", out_of_memory)
+    monkeypatch.setattr(EarlyExitForCTC, "first_layer_input", out_of_memory)
     for name, seconds in (("x.wav", 0.5), ("long.wav", 2.0), ("odd.wav", 0.5), ("piped.flac", 0.5)):
         soundfile.write(tmp_path / name, tone(seconds), 16_000)
     soundfile.write(tmp_path / "odd.wav", tone(0.5, 47_999), 47_999)

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from client_app import app
 from efmodel import EarlyExitForCTC
 from efmodel.config import preset
+from efmodel.model.compute import multiply_adds
 from efmodel.protocol import MODEL_CONFIG, describe_model, read_model
 from efmodel.settings import Settings, SettingsError
 from server_app.federation import federate
-from server_app.results.compute import multiply_adds
 from server_app.results.versions import versions
 from server_app.run_folder import read_metrics
 from server_app.strategy import PartialFedAvg

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from efmodel import cli
 from efmodel.config import preset
+from efmodel.model.compute import multiply_adds
 from efmodel.settings import Settings
 from server_app.results.comparison import Axis, group
-from server_app.results.compute import multiply_adds
 from server_app.results.page import write_comparison
 from server_app.results.run import Run, find_runs
 from server_app.results.versions import versions

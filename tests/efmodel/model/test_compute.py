@@ -5,8 +5,8 @@ import torch
 
 from efmodel import EarlyExitForCTC
 from efmodel.config import preset
+from efmodel.model.compute import multiply_adds
 from efmodel.model.mel import log_mel
-from server_app.results.compute import multiply_adds
 from tests.conftest import small_config
 
 SECONDS = 4.0
