@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from efmodel.config import EarlyExitConfig
 from efmodel.model.early_exit import EarlyExitForCTC
 from efmodel.model.loading import load
 from efmodel.speech import corpus, text, vocabulary
@@ -199,6 +200,25 @@ class CorpusScore:
     texts: str
 
 
+def held_out_half(
+    data: str, tokenizer: PreTrainedTokenizerBase, config: EarlyExitConfig
+) -> tuple[str, list[Utterance]]:
+    """Return a corpus' test half, or all of it if it has none: its name, and its utterances.
+
+    Raises
+    ------
+    DataError
+        If there is no such corpus, or no utterance in it can be used.
+    """
+    source = corpus.load(*corpus.named(data))
+    half, dataset = ("test", source.test) if source.test is not None else ("all", source.train)
+    utterances, skipped = prepare(dataset, tokenizer, config, to_train=False)
+    skipped.log(half)
+    if not utterances:
+        raise DataError(f"data: found no readable utterance in {data}")
+    return half, utterances
+
+
 def score_corpus(
     folder: Path, data: str, exit: int | None = None, normaliser: Normaliser | None = None
 ) -> CorpusScore:
@@ -227,12 +247,7 @@ def score_corpus(
     model.to(fastest_device())
     if normaliser is not None:
         tokenizer = vocabulary.with_normaliser(tokenizer, normaliser)
-    source = corpus.load(*corpus.named(data))
-    half, dataset = ("test", source.test) if source.test is not None else ("all", source.train)
-    utterances, skipped = prepare(dataset, tokenizer, model.config, to_train=False)
-    skipped.log(half)
-    if not utterances:
-        raise DataError(f"data: found no readable utterance in {data}")
+    half, utterances = held_out_half(data, tokenizer, model.config)
     seconds = sum(utterance.seconds for utterance in utterances)
     exits = score(model, utterances, tokenizer, BATCH_SECONDS)
     texts = str(vocabulary.normaliser_of(tokenizer))

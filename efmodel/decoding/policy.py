@@ -78,10 +78,10 @@ def agreement(exits: Sequence[ExitOutput]) -> float:
     """Return minus the share of labels in which the last two exits differ.
 
     It is the patience of Zhou et al. (arXiv 2006.04152) with a patience of 1, and with degrees in
-    place of yes or no. At the first exit it is -1.
+    place of yes or no. At the first exit it is minus infinity.
     """
     if len(exits) < 2:
-        return -1.0
+        return float("-inf")
     before, now = exits[-2].labels, exits[-1].labels
     return -min(1.0, edit_distance(before, now) / max(1, len(now)))
 

@@ -53,7 +53,7 @@ def load(folder: Path, exit: int | None = None) -> Recogniser:
         If the folder holds no model, a tensor is missing, unexpected or of another kind, or the
         model does not have this exit.
     """
-    folder = _model_folder(folder)
+    folder = model_folder(folder)
     if not (folder / "config.json").is_file():
         raise ModelError(_NO_MODEL.format(folder))
     with _readable(str(folder)):
@@ -253,7 +253,7 @@ def _readable(name: str, part: str = "model") -> Iterator[None]:
         raise ModelError(f"model: found no readable {part} in {name} ({reason})") from error
 
 
-def _model_folder(folder: Path) -> Path:
+def model_folder(folder: Path) -> Path:
     """Return the model's folder inside a run folder, and any other folder unchanged."""
     folder = folder.expanduser()
     return folder / "model" if (folder / "model" / "config.json").is_file() else folder
@@ -261,7 +261,7 @@ def _model_folder(folder: Path) -> Path:
 
 def _saved_model(model: str) -> Path | None:
     """Return the folder of a saved early-exit model, or None if ``model`` names something else."""
-    folder = _model_folder(Path(model))
+    folder = model_folder(Path(model))
     if model in PRESETS or not (folder / "config.json").is_file():
         return None
     return folder if _is_early_exit(folder) else None

@@ -70,7 +70,7 @@ def test_entropy_of_even_and_of_certain_frames():
 
 def test_agreement_counts_the_labels_that_differ():
     one, other = output(SURE, BLANK, SURE), output(SURE, BLANK, [0.1, 0.1, 0.8])
-    assert agreement([one]) == -1
+    assert agreement([one]) == float("-inf")
     assert agreement([one, one]) == 0
     assert agreement([one, other]) == -0.5
 

@@ -1,0 +1,217 @@
+"""The command ``ef-asr calibrate``: thresholds for a saved model, and what they cost and save."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from efmodel.errors import UserError, shown_errors
+from efmodel.light_imports import skip_compiler_and_sharding
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from rich.table import Table
+
+    from efmodel.decoding.calibration import Observations
+
+CURVE = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # tolerances at which the picture shows a policy
+PICTURE = "calibration.png"
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a way of choosing exits gives on speech whose words are known.
+
+    Attributes
+    ----------
+    name : str
+        Of the exit or policy.
+    wer : float
+        Word error rate.
+    layers : float
+        Mean number of encoder layers, over seconds of audio, like the next two.
+    compute : float
+        Multiply-adds per second of audio.
+    seconds : float
+        Seconds per second of audio, from what each stage takes on this machine.
+    """
+
+    name: str
+    wer: float
+    layers: float
+    compute: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Speech that all exits have heard, and what each exit costs.
+
+    Attributes
+    ----------
+    observed : Observations
+        Scores and errors.
+    layers, compute, seconds : sequences of E numbers
+        What reaching each exit takes, per second of audio but for the layers.
+    """
+
+    observed: "Observations"
+    layers: list[int]
+    compute: list[float]
+    seconds: list[float]
+
+    def point(self, name: str, exits: "NDArray[np.int64]") -> Point:
+        """Return the point of utterances that stop at ``exits`` ``[U]``, from 1."""
+        import numpy as np
+
+        audio = self.observed.seconds
+        weights = audio / audio.sum()
+
+        def mean(costs: list[int] | list[float]) -> float:
+            return float((np.array(costs)[exits - 1] * weights).sum())
+
+        return Point(
+            name,
+            self.observed.errors_at(exits) / int(self.observed.words.sum()),
+            mean(self.layers),
+            mean(self.compute),
+            mean(self.seconds),
+        )
+
+    def fixed(self) -> list[Point]:
+        """Return the point of each exit."""
+        import numpy as np
+
+        count = len(self.observed.words)
+        exits = range(1, len(self.layers) + 1)
+        return [self.point(f"exit {exit}", np.full(count, exit)) for exit in exits]
+
+    def oracle(self) -> Point:
+        """Return the point of the shallowest exit with the fewest errors of each utterance."""
+        return self.point("oracle", self.observed.errors.argmin(0) + 1)
+
+    def policy(self, name: str, tolerance: float) -> tuple[Point, list[float]]:
+        """Return the point and the thresholds of a score for a tolerance."""
+        from efmodel.decoding.calibration import thresholds
+
+        found = thresholds(self.observed.histogram(name), self.compute, tolerance)
+        return self.point(name, self.observed.stops({name: found})), found
+
+
+@shown_errors()
+def calibrate(
+    model: Annotated[Path, typer.Option(help="A saved model's folder, or a run folder.")],
+    data: Annotated[
+        str, typer.Option(help="Held-out speech: a folder of recordings, or a corpus by name.")
+    ],
+    tolerance: Annotated[
+        float,
+        typer.Option(help="Word errors on top of the deepest exit's, as a share of them.", min=0),
+    ] = 0.02,
+) -> None:
+    """Find when `--exit auto` stops: thresholds per exit, written into the model's config.json.
+
+    Of the data the test half is used, or all if it has none. It must not be speech that the model
+    was trained on: there every exit is too sure of itself.
+    """
+    from rich.console import Console
+
+    skip_compiler_and_sharding()
+    from transformers.utils import logging
+
+    from efmodel.model.loading import model_folder
+
+    logging.disable_progress_bar()  # of transformers
+    folder = model_folder(model)
+    bench, half = _observed(folder, data)
+    points = {name: bench.policy(name, tolerance) for name in bench.observed.scores}
+    best = best_policy(bench.fixed()[-1].wer * (1 + tolerance), [p for p, _ in points.values()])
+    _save(folder, {name: found for name, (_, found) in points.items()}, best)
+    Console().print(f"{data} ({half}): {len(bench.observed.words)} utterances")
+    Console().print(table(bench, [point for point, _ in points.values()]))
+    picture = folder / PICTURE
+    draw(bench, picture)
+    print(f"--exit auto now follows {best}: {folder / 'config.json'}, {picture}")
+
+
+def best_policy(allowed: float, points: list[Point]) -> str:
+    """Return the name of the policy with the least compute of those that are accurate enough."""
+    accurate = [point for point in points if point.wer <= allowed + 1e-9] or points
+    return min(accurate, key=lambda point: (point.compute, point.wer)).name
+
+
+def _observed(folder: Path, data: str) -> tuple[Bench, str]:
+    """Return what all exits make of a corpus, and which half of it that was."""
+    from efmodel.decoding.observing import observe
+    from efmodel.decoding.policy import SCORES
+    from efmodel.decoding.stages import stage_seconds
+    from efmodel.evaluation import BATCH_SECONDS, held_out_half
+    from efmodel.model.compute import multiply_adds
+    from efmodel.model.loading import load
+    from efmodel.model.stages import Engine
+
+    network, tokenizer = load(folder)
+    if network.config.num_exits == 1:
+        raise UserError(f"model: found one exit in {folder}, wanted several to choose from")
+    half, utterances = held_out_half(data, tokenizer, network.config)
+    observed = observe(network, tokenizer, utterances, list(SCORES), BATCH_SECONDS)
+    stages = stage_seconds(Engine(network))
+    seconds = [sum(stages[: exit + 1]) for exit in range(len(stages))]
+    layers = list(network.config.exit_layers)
+    return Bench(observed, layers, multiply_adds(network.config), seconds), half
+
+
+def _save(folder: Path, thresholds: dict[str, list[float]], policy: str) -> None:
+    """Write the thresholds into the model's configuration."""
+    from efmodel.config import EarlyExitConfig
+
+    config = EarlyExitConfig.from_pretrained(folder)
+    config.update({"exit_thresholds": thresholds, "exit_policy": policy})
+    config.save_pretrained(folder)
+
+
+def table(bench: Bench, policies: list[Point]) -> "Table":
+    """Return the table of fixed exits, policies and the oracle."""
+    from rich.table import Table
+
+    deepest = bench.fixed()[-1]
+    shown = Table("stops at", "WER %", "against the deepest", "layers", "multiply-adds", "seconds")
+    for point in (*bench.fixed(), *policies, bench.oracle()):
+        against = f"{100 * (point.wer / deepest.wer - 1):+.1f} %" if deepest.wer else "-"
+        shown.add_row(
+            point.name,
+            f"{100 * point.wer:.2f}",
+            against,
+            f"{point.layers:.1f}",
+            f"{100 * point.compute / deepest.compute:.0f} %",
+            f"{100 * point.seconds / deepest.seconds:.0f} %",
+        )
+    return shown
+
+
+def draw(bench: Bench, file: Path) -> None:
+    """Draw WER over multiply-adds and over seconds: exits, policies, and the oracle."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    lines = {"fixed exits": ("ks-", bench.fixed())}
+    for name in bench.observed.scores:
+        lines[name] = ("o-", [bench.policy(name, tolerance)[0] for tolerance in CURVE])
+    lines["oracle"] = ("r*", [bench.oracle()])
+    figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.2), sharey=True, layout="constrained")
+    for name, (style, points) in lines.items():
+        rates = [100 * point.wer for point in points]
+        panels[0].plot([point.compute for point in points], rates, style, label=name)
+        panels[1].plot([point.seconds for point in points], rates, style, label=name)
+    panels[0].set_xlabel("multiply-adds per second of audio")
+    panels[1].set_xlabel("seconds per second of audio")
+    for panel in panels:
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("WER %")
+    panels[0].legend()
+    figure.savefig(file, dpi=120)
+    pyplot.close(figure)
