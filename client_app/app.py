@@ -1,4 +1,4 @@
-"""The ClientApp: what a node does with a query and with a training message.
+"""The ClientApp: what a node does with a query, a training message and an evaluation.
 
 On a device each message starts a new process. Training alone needs torch and transformers:
 they are imported with ``client_app.round``, never for a query.
@@ -59,6 +59,20 @@ def train(message: Message, context: Context) -> Message:
     ]
     try:
         return make_ffn(partial(train_round, task), mods)(message, context)
+    except CapacityError as error:
+        return refuse(message, Refusal.CAPACITY, str(error))
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Count how sure and how wrong each exit of the message's model is on held-out speech."""
+    if reason := protocol_mismatch(message):
+        return refuse(message, Refusal.PROTOCOL, reason)
+    skip_compiler_and_sharding()
+    from client_app.calibration import count
+
+    try:
+        return count(Task.of(message, context), message)
     except CapacityError as error:
         return refuse(message, Refusal.CAPACITY, str(error))
 

@@ -59,6 +59,9 @@ WORD_ERRORS = "word-errors"  # list
 CHARACTER_ERRORS = "character-errors"  # list
 WORDS = "words"
 CHARACTERS = "characters"
+# A metric of the reply to an evaluation: the counts of a score's histogram, flat; see
+# efmodel.decoding.calibration. Its key is this and the score's name.
+HISTOGRAM = "histogram-"
 # Error rates that the server computes from the counts.
 WER = "wer"
 CER = "cer"

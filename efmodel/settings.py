@@ -92,6 +92,22 @@ def augmentations(augment: str) -> frozenset[str]:
     return kinds
 
 
+def tolerance(calibrate: str) -> float | None:
+    """Return the number that the key ``calibrate`` gives; None for "off".
+
+    Raises
+    ------
+    ValueError
+        If it is neither "off" nor a number from 0.
+    """
+    if calibrate == "off":
+        return None
+    value = float(calibrate)
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"calibrate: found {calibrate!r}, wanted off, or a number from 0")
+    return value
+
+
 def key(topic: str, default: Any, meaning: str, check: Check | None = None) -> Any:
     """Declare a key of the run config."""
     return field(default=default, metadata={"topic": topic, "meaning": meaning, "check": check})
@@ -456,6 +472,14 @@ class Settings:
     rounds: int = key(RUN, 32, "Federated rounds.", at_least(1))
     evaluate_every: int = key(
         RUN, 1, "Evaluate on the server every so many rounds, and after the last.", at_least(1)
+    )
+    calibrate: str = key(
+        RUN,
+        "0.02",
+        "After the last round, find the thresholds of adaptive exits from counts of clients that "
+        "hold the whole model: `off`, or the word errors that may come on top of the deepest "
+        "exit's, as a share of them.",
+        parsed_by(tolerance, "off, or a number from 0"),
     )
     seed: int = key(RUN, 0, "Seed of all random choices.", at_least(0))
     output: str = key(RUN, "", "Run folder. Empty: a new one under ~/ef-asr-runs.")

@@ -23,6 +23,7 @@ from efmodel.protocol import describe_model
 from efmodel.settings import Settings
 from server_app import run_lock, run_log
 from server_app.background import SpareCores
+from server_app.calibration import calibrate
 from server_app.checkpoint import Checkpoints, resumed
 from server_app.evaluation import CentralEvaluation, test_utterances
 from server_app.results.versions import versions
@@ -80,6 +81,10 @@ def federate(grid: Grid, context: Context) -> RunFolder:
         arrays = rounds.run(start, after)
         model.to("cpu")  # it was scored on a GPU where there is one
         model.load_state_dict(arrays.to_torch_state_dict())
+        if not strategy.client_models(model.config):  # clients hold the whole model, or a cut of it
+            everyone = list(nodes.met.values())
+            thresholds = calibrate(grid, everyone, settings, request, arrays, model.config)
+            model.config.update({"exit_thresholds": thresholds})
         write_results(folder, settings, model, tokenizer)
     return folder
 
