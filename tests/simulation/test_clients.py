@@ -30,9 +30,9 @@ FEDPROX = "flwr.serverapp.strategy:FedProx"
         ),
         (4, {"select": "depth=1"}, "select: found 'depth=1', wanted conditions"),
         (
-            4,
+            3,
             {"strategy": FEDPROX, "capacities": "full"},
-            "min-train-nodes: found 6, wanted at most 4, the number of clients: flwr",
+            "min-train-nodes: found 4, wanted at most 3, the number of clients: flwr",
         ),
         (
             4,

@@ -1,0 +1,145 @@
+"""What adaptive exits save, measured: word errors, layers, multiply-adds and seconds.
+
+    python -m simulation.bench.adaptive --model RUN --data NAME|PATH [--seconds 120]
+
+Thresholds come from the speech of every second test speaker, all figures from the other speakers.
+Seconds are measured, on two threads: each way of stopping takes its turn, a few times over. The
+reference of every ratio is the deepest exit in the same run.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from transformers import PreTrainedTokenizerBase
+
+from efmodel.config import EarlyExitConfig
+from efmodel.decoding.calibrate import Bench
+from efmodel.decoding.calibration import thresholds
+from efmodel.decoding.observing import observe
+from efmodel.decoding.policy import SCORES, ExitPolicy
+from efmodel.decoding.recogniser import Recogniser
+from efmodel.decoding.words import Tokens
+from efmodel.evaluation import BATCH_SECONDS
+from efmodel.model.compute import multiply_adds
+from efmodel.model.loading import load
+from efmodel.model.stages import Engine
+from efmodel.speech import corpus
+from efmodel.speech.utterances import Utterance, prepare
+from simulation.bench.timing import median_seconds_in_turns
+
+THREADS = 2
+REPEATS = 3
+TOLERANCES = (0.0, 0.02, 0.05)
+
+
+def halves(
+    data: str, tokenizer: PreTrainedTokenizerBase, config: EarlyExitConfig
+) -> tuple[list[Utterance], list[Utterance]]:
+    """Return the utterances of every second test speaker, and those of the others."""
+    source = corpus.load(*corpus.named(data))
+    test = source.train if source.test is None else source.test
+    speakers = test["speaker"][:]
+    chosen = set(sorted(set(speakers))[::2])
+    found = []
+    for half in (True, False):
+        rows = [row for row, speaker in enumerate(speakers) if (speaker in chosen) is half]
+        utterances, _ = prepare(test.select(rows), tokenizer, config, to_train=False)
+        found.append([utterance.decoded() for utterance in utterances])
+    return found[0], found[1]
+
+
+def up_to(utterances: Sequence[Utterance], seconds: float) -> list[NDArray[np.float32]]:
+    """Return the samples of the first utterances, up to so many seconds in all."""
+    total, chosen = 0.0, []
+    for utterance in utterances:
+        total += utterance.seconds
+        chosen.append(utterance.samples.numpy())
+        if total >= seconds:
+            break
+    return chosen
+
+
+def main(
+    model: Annotated[Path, typer.Option(help="A run folder or a saved model.")],
+    data: Annotated[str, typer.Option(help="A corpus by name, or a folder.")] = "sample",
+    seconds: Annotated[float, typer.Option(help="Seconds of speech that are timed.")] = 120.0,
+) -> None:
+    """Print a table of all fixed exits, all policies at several tolerances, and the oracle."""
+    torch.set_num_threads(THREADS)
+    network, tokenizer = load(model)
+    config, tokens = network.config, Tokens.of(tokenizer)
+    held_out, others = halves(data, tokenizer, config)
+    names = list(SCORES)
+    seen = observe(network, tokenizer, held_out, names, BATCH_SECONDS)
+    costs = multiply_adds(config)
+    measured = observe(network, tokenizer, others, names, BATCH_SECONDS)
+    bench = Bench(measured, list(config.exit_layers), costs, costs)
+
+    engine = Engine(network)
+    points = bench.fixed()
+    recognisers = [Recogniser(Engine(network.cut(e + 1)), tokens) for e in range(config.num_exits)]
+    for name in names:
+        for tolerance in TOLERANCES:
+            found = thresholds(seen.histogram(name), costs, tolerance)
+            exits = measured.stops({name: found})
+            points.append(bench.point(f"{name}, {100 * tolerance:g} %", exits))
+            recognisers.append(Recogniser(engine, tokens, ExitPolicy({name: found})))
+
+    speech = up_to(others, seconds)
+    alone = median_seconds_in_turns([one_by_one(r, speech) for r in recognisers], REPEATS, "single")
+    batched = median_seconds_in_turns([at_once(r, speech) for r in recognisers], REPEATS, "batched")
+    deepest = config.num_exits - 1
+    table = Table("stops at", "WER %", "relative", "layers", "multiply-adds", "seconds, single",
+                  "seconds, batched")  # fmt: skip
+    for point, one, many in zip(points, alone, batched, strict=True):
+        table.add_row(
+            point.name,
+            f"{100 * point.wer:.2f}",
+            f"{100 * (point.wer / points[deepest].wer - 1):+.1f} %" if points[deepest].wer else "-",
+            f"{point.layers:.2f}",
+            f"{100 * point.compute / points[deepest].compute:.0f} %",
+            f"{100 * one / alone[deepest]:.0f} %",
+            f"{100 * many / batched[deepest]:.0f} %",
+        )
+    oracle = bench.oracle()
+    table.add_row("oracle", f"{100 * oracle.wer:.2f}",
+                  f"{100 * (oracle.wer / points[deepest].wer - 1):+.1f} %", f"{oracle.layers:.2f}",
+                  f"{100 * oracle.compute / points[deepest].compute:.0f} %", "", "")  # fmt: skip
+    audio = sum(map(len, speech)) / 16_000
+    print(
+        f"{model}, {data}: thresholds from {len(held_out)} utterances, figures of {len(others)} "
+        f"others; {audio:.0f} s of them timed: the deepest exit takes {alone[deepest]:.2f} s one "
+        f"by one, {batched[deepest]:.2f} s in batches of {BATCH_SECONDS:g} s"
+    )
+    Console().print(table)
+
+
+def one_by_one(recogniser: Recogniser, speech: Sequence[NDArray[np.float32]]) -> Callable[[], None]:
+    """Return a function that transcribes one recording after another."""
+
+    def work() -> None:
+        for samples in speech:
+            recogniser.transcribe(samples)
+
+    return work
+
+
+def at_once(recogniser: Recogniser, speech: Sequence[NDArray[np.float32]]) -> Callable[[], None]:
+    """Return a function that transcribes recordings in batches."""
+
+    def work() -> None:
+        for _ in recogniser.transcribe_all(speech):
+            pass
+
+    return work
+
+
+if __name__ == "__main__":
+    typer.run(main)
