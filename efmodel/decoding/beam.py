@@ -9,7 +9,7 @@ score of a labelling y of the frames x is
 the project needs (November 2026). pyctcdecode 0.5.0 needs numpy < 2, which has no wheels for Python
 3.13. flashlight-text 0.0.7 has none for Python 3.13 either (ufal-flashlight-text has), and knows
 either a closed list of words or a language model of tokens. ctc-beam-decoder 0.2.0 has no wheels
-for Linux on ARM, and no source. None knows the words of scripts without spaces.
+for Linux on ARM, and no source.
 """
 
 import math
@@ -30,10 +30,12 @@ if TYPE_CHECKING:
 
 BEAM_WIDTH = 64  # labellings kept after each frame
 MIN_LOG_PROB = -7.0  # labels below it extend no labelling in this frame; 1 in 1,100
-LM_WEIGHT = 0.5
-WORD_BONUS = 1.0  # natural log-probability per word: a language model makes texts shorter
-UNKNOWN_PENALTY = -10.0  # natural log-probability of a word that the language model lacks
-HOT_WORD_WEIGHT = 1.5  # natural log-probability per character
+MAX_LABELS = 40  # most probable labels of a frame that extend labellings, of large vocabularies
+# The next four are natural log-probabilities to add; docs/language-models.md has what they do.
+LM_WEIGHT = 0.3
+WORD_BONUS = 2.0  # per word: a language model prefers few words
+UNKNOWN_PENALTY = -3.0  # per word that the language model lacks
+HOT_WORD_WEIGHT = 1.0  # per character of a hot word
 SILENT = ("<pad>", "<unk>", "<s>", "</s>")  # tokens that are not written
 _FORGET_EVERY = 100  # frames after which dead labellings are freed
 _FIRST_UNSPACED = UNSPACED[0]  # no character before it needs a closer look
@@ -103,6 +105,8 @@ class BeamSearch:
         Words, or several words separated by spaces, in the characters of the tokens.
     lm_weight, word_bonus : float
         See the formula above; used with a language model only.
+    unknown_penalty : float
+        Natural log-probability to add for each word that is neither in the language model nor hot.
     hot_word_weight : float
         Natural log-probability that a hot word gets per character.
     beam_width : int
@@ -127,6 +131,7 @@ class BeamSearch:
         hot_words: Iterable[str] = (),
         lm_weight: float = LM_WEIGHT,
         word_bonus: float = WORD_BONUS,
+        unknown_penalty: float = UNKNOWN_PENALTY,
         hot_word_weight: float = HOT_WORD_WEIGHT,
         beam_width: int = BEAM_WIDTH,
         min_log_prob: float = MIN_LOG_PROB,
@@ -140,6 +145,7 @@ class BeamSearch:
         ]
         self.blank = blank
         self.lm_weight, self.word_bonus = lm_weight, word_bonus
+        self.unknown_penalty = unknown_penalty
         self.beam_width, self.min_log_prob = beam_width, min_log_prob
         hot_words = list(hot_words)
         characters = set("".join(self.written))
@@ -202,11 +208,10 @@ class BeamSearch:
         """
         probs = np.exp(row).tolist()
         blank = probs[self.blank]
-        labels = [
-            (label, probs[label])
-            for label in np.flatnonzero(row >= min(self.min_log_prob, row.max())).tolist()
-            if label != self.blank
-        ]
+        likely = np.flatnonzero(row >= min(self.min_log_prob, row.max()))
+        if len(likely) > MAX_LABELS:
+            likely = likely[np.argsort(-row[likely], kind="stable")[:MAX_LABELS]]
+        labels = [(label, probs[label]) for label in likely.tolist() if label != self.blank]
         after: dict[_Prefix, tuple[float, float]] = {}
         for prefix, (in_blank, in_label) in beam.items():
             total = in_blank + in_label
@@ -243,7 +248,7 @@ class BeamSearch:
         if self.hot:
             child.score += self.hot.partial(child.hot)
         if self.lm and child.word and not self._may_be_known(child.word):
-            child.score += UNKNOWN_PENALTY  # at once: it cannot become a known word
+            child.score += self.unknown_penalty  # at once: it cannot become a known word
         prefix.children[label] = child
         return child
 
@@ -266,7 +271,7 @@ class BeamSearch:
             log_prob, prefix.lm, known = self.lm.score(prefix.lm, prefix.word)
             prefix.words += self.lm_weight * log_prob + self.word_bonus
             if not known and prefix.word not in self._hot_units:
-                prefix.words += UNKNOWN_PENALTY
+                prefix.words += self.unknown_penalty
         prefix.word = ""
 
     def _may_be_known(self, word: str) -> bool:
