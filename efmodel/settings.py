@@ -381,9 +381,9 @@ class Settings:
         ABOVE_ZERO,
     )
 
-    fraction_train: float = key(COHORT, 0.25, "Share of the nodes that train in a round.", SHARE)
+    fraction_train: float = key(COHORT, 0.15, "Share of the nodes that train in a round.", SHARE)
     min_train_nodes: int = key(
-        COHORT, 4, "Train with at least this many nodes, if so many are connected.", at_least(1)
+        COHORT, 3, "Train with at least this many nodes, if so many are connected.", at_least(1)
     )
     min_nodes: int = key(COHORT, 2, "Wait for this many nodes before a round.", at_least(1))
     select: str = key(
@@ -469,7 +469,7 @@ class Settings:
         at_least(0),
     )
 
-    rounds: int = key(RUN, 48, "Federated rounds.", at_least(1))
+    rounds: int = key(RUN, 64, "Federated rounds.", at_least(1))
     evaluate_every: int = key(
         RUN, 1, "Evaluate on the server every so many rounds, and after the last.", at_least(1)
     )

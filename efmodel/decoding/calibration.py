@@ -93,12 +93,11 @@ def thresholds(
     allowed = tolerance * histogram[0, :, 2].sum()
     savings = costs[-1] - np.array(costs[:-1])
     slopes = [_slopes(n, x) for n, x in zip(stopped, lost, strict=True)]
-    prices = sorted({0.0, *(float(s) for e, at in enumerate(slopes) for s in at[:-1] / savings[e])})
+    ratios = [at[:-1] / saving for at, saving in zip(slopes, savings, strict=True)]
     chosen = [-1] * len(savings)
-    for price in prices:
+    for price in sorted({0.0, *np.concatenate(ratios).tolist()}):
         # The last bin of each exit has no upper edge: whoever is in it goes on.
-        bins = [int(np.searchsorted(at[:-1], price * s, side="right")) - 1
-                for at, s in zip(slopes, savings, strict=True)]  # fmt: skip
+        bins = [int(np.searchsorted(ratio, price, side="right")) - 1 for ratio in ratios]
         if _total_loss(bins, stopped, lost) <= allowed:
             chosen = bins
     return [-float(EDGES[bin]) if bin >= 0 else NEVER for bin in chosen]

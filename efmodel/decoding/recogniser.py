@@ -16,11 +16,12 @@ from typing import IO, Any
 
 import numpy as np
 
+from efmodel.decoding.beam import BeamSearch
+from efmodel.decoding.decoder import Beam, Decoder, Greedy
 from efmodel.decoding.long_form import SAMPLE_RATE, Window, windows
 from efmodel.decoding.policy import ExitPolicy, parse
 from efmodel.decoding.stages import Engine, Samples, run, stage_seconds
-from efmodel.decoding.words import Path as FramePath
-from efmodel.decoding.words import Tokens, Word, labels_of, text_of, words
+from efmodel.decoding.words import Tokens, Word, text_of, words
 from efmodel.errors import UserError
 from efmodel.speech.sound import AudioError
 
@@ -75,7 +76,7 @@ class _Recording:
     left: int = 0  # windows that are not yet recognised
     complete: bool = False  # all windows are known
     error: AudioError | None = None
-    parts: dict[int, tuple[int, FramePath]] = field(default_factory=dict)
+    parts: dict[int, tuple[int, Any]] = field(default_factory=dict)  # exit, and what is kept
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,23 @@ class Recogniser:
         What its labels stand for.
     policy : ExitPolicy, optional
         When to stop before the deepest exit; by default never.
+    search : BeamSearch, optional
+        A search with a language model or hot words, in place of each frame's most probable label.
     """
 
-    def __init__(self, engine: Engine, tokens: Tokens, policy: ExitPolicy | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        tokens: Tokens,
+        policy: ExitPolicy | None = None,
+        search: BeamSearch | None = None,
+    ) -> None:
         self.engine = engine
         self.tokens = tokens
         self.policy = policy or ExitPolicy()
+        self._decoder: Decoder[Any] = (
+            Greedy(engine.blank) if search is None else Beam(search, engine.blank)
+        )
 
     @classmethod
     def from_pretrained(
@@ -113,6 +125,8 @@ class Recogniser:
         device: str = "cpu",
         policy: str = "",
         deadline: float = float("inf"),
+        lm: str | Path | None = None,
+        hot_words: Sequence[str] = (),
     ) -> "Recogniser":
         """Load a model for recognition.
 
@@ -132,6 +146,10 @@ class Recogniser:
         deadline : float
             Seconds that a recording (or a window of 30 s of a long one) may take: the exit that is
             reached by then counts.
+        lm : str or Path, optional
+            A language model of words, as an ARPA file.
+        hot_words : Sequence of str
+            Words, or several words in a row, that are likely.
 
         Raises
         ------
@@ -151,7 +169,10 @@ class Recogniser:
         if automatic and (thresholds or policy or deadline == float("inf")):
             chosen = parse(policy or network.config.exit_policy, thresholds)
         costs = stage_seconds(engine) if deadline < float("inf") else ()
-        return cls(engine, Tokens.of(tokenizer), ExitPolicy(chosen, deadline, costs))
+        search = None
+        if lm or hot_words:
+            search = BeamSearch.of_tokenizer(tokenizer, hot_words, language_model=lm)
+        return cls(engine, Tokens.of(tokenizer), ExitPolicy(chosen, deadline, costs), search)
 
     def transcribe(self, audio: Audio) -> Result:
         """Return what is said in one recording.
@@ -244,7 +265,8 @@ class Recogniser:
             return
         took, seconds = perf_counter() - began, sum(map(_seconds, batch))
         for part, (exit, output) in zip(batch, heard, strict=True):
-            kept = FramePath.of(output).slice(*part.window.frames(self.engine.samples_per_frame))
+            first, end = part.window.frames(self.engine.samples_per_frame)
+            kept = self._decoder.keep(output, first, end)
             part.recording.parts[part.number] = exit, kept
             part.recording.left -= 1
             part.recording.work += took * _seconds(part) / seconds
@@ -257,8 +279,7 @@ class Recogniser:
 
     def _result(self, recording: _Recording) -> Result:
         ordered = [part for _, part in sorted(recording.parts.items())]
-        path = FramePath.joined([path for _, path in ordered])
-        labels = labels_of(path, self.engine.blank)
+        labels = self._decoder.labels([kept for _, kept in ordered])
         frame_seconds = self.engine.samples_per_frame / SAMPLE_RATE
         spelt = words(labels, self.tokens, frame_seconds, recording.seconds)
         exits = [exit for exit, _ in ordered]

@@ -98,7 +98,7 @@ def test_a_round_is_estimated_from_a_training_step(tmp_path):
     done = ef_asr_data(write_folder(tmp_path / "d", rows), time=True)
     shown = " ".join(lines(done.stdout))
     assert "A round trains for about" in shown and "an estimate" in shown
-    assert "4 clients" in shown and "each with 2 s of speech" in shown
+    assert "3 clients" in shown and "each with 2 s of speech" in shown
 
 
 def test_another_layout_is_shown_and_written_in_ours(tmp_path):

@@ -30,9 +30,9 @@ FEDPROX = "flwr.serverapp.strategy:FedProx"
         ),
         (4, {"select": "depth=1"}, "select: found 'depth=1', wanted conditions"),
         (
-            3,
+            2,
             {"strategy": FEDPROX, "capacities": "full"},
-            "min-train-nodes: found 4, wanted at most 3, the number of clients: flwr",
+            "min-train-nodes: found 3, wanted at most 2, the number of clients: flwr",
         ),
         (
             4,
@@ -56,6 +56,7 @@ def test_clients_that_cannot_begin_a_round_are_refused(nodes, changes, complaint
         (2, {}),
         (1, {"min_nodes": 1}),
         (4, {"strategy": FEDPROX, "min_train_nodes": 4, "capacities": "full"}),
+        (3, {"strategy": FEDPROX, "capacities": "full"}),
         (4, {"capacities": "0.5,0.3,0.2", "select": "capacity=1", "max_utterances": 1}),
     ],
 )
@@ -111,7 +112,7 @@ def test_a_cache_that_cannot_be_written_is_found_if_it_is_needed(tmp_path, monke
 @pytest.mark.parametrize(
     "change",
     [
-        {"fraction_train": 1.0}, {"min_train_nodes": 3}, {"over_sample": 2.0},
+        {"fraction_train": 1.0}, {"min_train_nodes": 4}, {"over_sample": 2.0},
         {"round_timeout": 60.0}, {"max_failed_rounds": 1}, {"coverage": "cohort"},
         {"weighting": "depth"}, {"wire_dtype": "int8"}, {"eta": 1.0}, {"server_momentum": 0.5},
         {"local_clip_norm": 1.0}, {"cache_mb": 0}, {"max_utterances": 8}, {"rounds": 1},

@@ -39,7 +39,7 @@ def test_keys_reach_the_strategy_that_knows_them():
     assert momentum.server_momentum == 0.3
     prox = build(Settings(strategy="flwr.serverapp.strategy:FedProx", proximal_mu=0.4), OWNERS)
     assert isinstance(prox, WholeModel) and isinstance(prox.strategy, FedProx)
-    assert prox.strategy.proximal_mu == 0.4 and prox.strategy.min_train_nodes == 4
+    assert prox.strategy.proximal_mu == 0.4 and prox.strategy.min_train_nodes == 3
 
 
 def test_options_reach_a_strategy_of_ones_own():
