@@ -53,6 +53,7 @@ def evaluate(
     from rich.table import Table
 
     skip_compiler_and_sharding()
+    from efmodel.decoding.observing import adaptive_corpus_score
     from efmodel.evaluation import score_corpus
     from efmodel.settings import Settings
 
@@ -65,6 +66,12 @@ def evaluate(
     for number, at in enumerate(result.exits, start=1):
         table.add_row(str(number), f"{at.loss:.3f}", f"{100 * at.wer:.2f}", f"{100 * at.cer:.2f}")
     Console().print(table)
+    if exit is None and (adaptive := adaptive_corpus_score(model, data)):
+        print(
+            f"auto ({adaptive['policy']}): WER {100 * adaptive['wer']:.2f} %, "
+            f"{adaptive['layers']:.1f} layers on average, "
+            f"{100 * adaptive['multiply-adds']:.0f} % of the deepest exit's multiply-adds"
+        )
 
 
 @shown_errors()

@@ -13,6 +13,8 @@ from flwr.superlink.grid import InMemoryGrid
 from transformers import PreTrainedTokenizerBase
 
 from efmodel.config import EarlyExitConfig
+from efmodel.decoding.observing import adaptive_score
+from efmodel.evaluation import BATCH_SECONDS
 from efmodel.light_imports import bring_back_compiler
 from efmodel.model.compute import multiply_adds
 from efmodel.model.early_exit import EarlyExitForCTC
@@ -85,6 +87,9 @@ def federate(grid: Grid, context: Context) -> RunFolder:
             everyone = list(nodes.met.values())
             thresholds = calibrate(grid, everyone, settings, request, arrays, model.config)
             model.config.update({"exit_thresholds": thresholds})
+            if thresholds and test_set:
+                score = adaptive_score(model.eval(), tokenizer, test_set, BATCH_SECONDS)
+                folder.write_adaptive(score)
         write_results(folder, settings, model, tokenizer)
     return folder
 

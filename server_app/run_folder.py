@@ -114,6 +114,11 @@ class RunFolder:
         return self.path / "model"
 
     @property
+    def adaptive(self) -> Path:
+        """What adaptive exits give on the test split, if they were calibrated."""
+        return self.path / "adaptive.json"
+
+    @property
     def plot(self) -> Path:
         """A plot of WER and CER per exit over the rounds."""
         return self.path / "wer.png"
@@ -158,6 +163,10 @@ class RunFolder:
     def write_command(self, about: Mapping[str, Any]) -> None:
         """Write how the run is started to ``command.json``."""
         atomic_file.write(self.command, (json.dumps(about, indent=2) + "\n").encode())
+
+    def write_adaptive(self, score: Mapping[str, Any]) -> None:
+        """Write what adaptive exits give on the test split."""
+        atomic_file.write(self.adaptive, (json.dumps(score, indent=2) + "\n").encode())
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the whole run config."""

@@ -1,6 +1,5 @@
 """The command ``ef-asr calibrate``: thresholds for a saved model, and what they cost and save."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,94 +9,12 @@ from efmodel.errors import UserError, shown_errors
 from efmodel.light_imports import skip_compiler_and_sharding
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from rich.table import Table
 
-    from efmodel.decoding.calibration import Observations
+    from efmodel.decoding.curve import Curve, Point
 
 CURVE = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # tolerances at which the picture shows a policy
 PICTURE = "calibration.png"
-
-
-@dataclass(frozen=True)
-class Point:
-    """What a way of choosing exits gives on speech whose words are known.
-
-    Attributes
-    ----------
-    name : str
-        Of the exit or policy.
-    wer : float
-        Word error rate.
-    layers : float
-        Mean number of encoder layers, over seconds of audio, like the next two.
-    compute : float
-        Multiply-adds per second of audio.
-    seconds : float
-        Seconds per second of audio, from what each stage takes on this machine.
-    """
-
-    name: str
-    wer: float
-    layers: float
-    compute: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Speech that all exits have heard, and what each exit costs.
-
-    Attributes
-    ----------
-    observed : Observations
-        Scores and errors.
-    layers, compute, seconds : sequences of E numbers
-        What reaching each exit takes, per second of audio but for the layers.
-    """
-
-    observed: "Observations"
-    layers: list[int]
-    compute: list[float]
-    seconds: list[float]
-
-    def point(self, name: str, exits: "NDArray[np.int64]") -> Point:
-        """Return the point of utterances that stop at ``exits`` ``[U]``, from 1."""
-        import numpy as np
-
-        audio = self.observed.seconds
-        weights = audio / audio.sum()
-
-        def mean(costs: list[int] | list[float]) -> float:
-            return float((np.array(costs)[exits - 1] * weights).sum())
-
-        return Point(
-            name,
-            self.observed.errors_at(exits) / int(self.observed.words.sum()),
-            mean(self.layers),
-            mean(self.compute),
-            mean(self.seconds),
-        )
-
-    def fixed(self) -> list[Point]:
-        """Return the point of each exit."""
-        import numpy as np
-
-        count = len(self.observed.words)
-        exits = range(1, len(self.layers) + 1)
-        return [self.point(f"exit {exit}", np.full(count, exit)) for exit in exits]
-
-    def oracle(self) -> Point:
-        """Return the point of the shallowest exit with the fewest errors of each utterance."""
-        return self.point("oracle", self.observed.errors.argmin(0) + 1)
-
-    def policy(self, name: str, tolerance: float) -> tuple[Point, list[float]]:
-        """Return the point and the thresholds of a score for a tolerance."""
-        from efmodel.decoding.calibration import thresholds
-
-        found = thresholds(self.observed.histogram(name), self.compute, tolerance)
-        return self.point(name, self.observed.stops({name: found})), found
 
 
 @shown_errors()
@@ -125,25 +42,26 @@ def calibrate(
 
     logging.disable_progress_bar()  # of transformers
     folder = model_folder(model)
-    bench, half = _observed(folder, data)
-    points = {name: bench.policy(name, tolerance) for name in bench.observed.scores}
-    best = best_policy(bench.fixed()[-1].wer * (1 + tolerance), [p for p, _ in points.values()])
+    curve, half = _observed(folder, data)
+    points = {name: curve.policy(name, tolerance) for name in curve.observed.scores}
+    best = best_policy(curve.fixed()[-1].wer * (1 + tolerance), [p for p, _ in points.values()])
     _save(folder, {name: found for name, (_, found) in points.items()}, best)
-    Console().print(f"{data} ({half}): {len(bench.observed.words)} utterances")
-    Console().print(table(bench, [point for point, _ in points.values()]))
+    Console().print(f"{data} ({half}): {len(curve.observed.words)} utterances")
+    Console().print(table(curve, [point for point, _ in points.values()]))
     picture = folder / PICTURE
-    draw(bench, picture)
+    draw(curve, picture)
     print(f"--exit auto now follows {best}: {folder / 'config.json'}, {picture}")
 
 
-def best_policy(allowed: float, points: list[Point]) -> str:
+def best_policy(allowed: float, points: "list[Point]") -> str:
     """Return the name of the policy with the least compute of those that are accurate enough."""
     accurate = [point for point in points if point.wer <= allowed + 1e-9] or points
     return min(accurate, key=lambda point: (point.compute, point.wer)).name
 
 
-def _observed(folder: Path, data: str) -> tuple[Bench, str]:
+def _observed(folder: Path, data: str) -> tuple["Curve", str]:
     """Return what all exits make of a corpus, and which half of it that was."""
+    from efmodel.decoding.curve import Curve
     from efmodel.decoding.observing import observe
     from efmodel.decoding.policy import SCORES
     from efmodel.decoding.stages import stage_seconds
@@ -160,7 +78,7 @@ def _observed(folder: Path, data: str) -> tuple[Bench, str]:
     stages = stage_seconds(Engine(network))
     seconds = [sum(stages[: exit + 1]) for exit in range(len(stages))]
     layers = list(network.config.exit_layers)
-    return Bench(observed, layers, multiply_adds(network.config), seconds), half
+    return Curve(observed, layers, multiply_adds(network.config), seconds), half
 
 
 def _save(folder: Path, thresholds: dict[str, list[float]], policy: str) -> None:
@@ -172,13 +90,13 @@ def _save(folder: Path, thresholds: dict[str, list[float]], policy: str) -> None
     config.save_pretrained(folder)
 
 
-def table(bench: Bench, policies: list[Point]) -> "Table":
+def table(curve: "Curve", policies: "list[Point]") -> "Table":
     """Return the table of fixed exits, policies and the oracle."""
     from rich.table import Table
 
-    deepest = bench.fixed()[-1]
+    deepest = curve.fixed()[-1]
     shown = Table("stops at", "WER %", "against the deepest", "layers", "multiply-adds", "seconds")
-    for point in (*bench.fixed(), *policies, bench.oracle()):
+    for point in (*curve.fixed(), *policies, curve.oracle()):
         against = f"{100 * (point.wer / deepest.wer - 1):+.1f} %" if deepest.wer else "-"
         shown.add_row(
             point.name,
@@ -191,17 +109,17 @@ def table(bench: Bench, policies: list[Point]) -> "Table":
     return shown
 
 
-def draw(bench: Bench, file: Path) -> None:
+def draw(curve: "Curve", file: Path) -> None:
     """Draw WER over multiply-adds and over seconds: exits, policies, and the oracle."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    lines = {"fixed exits": ("ks-", bench.fixed())}
-    for name in bench.observed.scores:
-        lines[name] = ("o-", [bench.policy(name, tolerance)[0] for tolerance in CURVE])
-    lines["oracle"] = ("r*", [bench.oracle()])
+    lines = {"fixed exits": ("ks-", curve.fixed())}
+    for name in curve.observed.scores:
+        lines[name] = ("o-", [curve.policy(name, tolerance)[0] for tolerance in CURVE])
+    lines["oracle"] = ("r*", [curve.oracle()])
     figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.2), sharey=True, layout="constrained")
     for name, (style, points) in lines.items():
         rates = [100 * point.wer for point in points]

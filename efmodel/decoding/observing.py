@@ -1,6 +1,8 @@
 """What every exit makes of speech whose words are known: the input of calibration."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TypedDict
 
 import jiwer
 import numpy as np
@@ -8,16 +10,26 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from efmodel.decoding.calibration import Observations
-from efmodel.decoding.policy import ExitOutput, score_named
-from efmodel.decoding.words import Path, Tokens, labels_of, text_of, words
-from efmodel.evaluation import edits
+from efmodel.decoding.curve import Curve
+from efmodel.decoding.policy import ExitOutput, parse, score_named
+from efmodel.decoding.words import Path as FramePath
+from efmodel.decoding.words import Tokens, labels_of, text_of, words
+from efmodel.evaluation import BATCH_SECONDS, edits, fastest_device, held_out_half
+from efmodel.model.compute import multiply_adds
 from efmodel.model.early_exit import EarlyExitForCTC
+from efmodel.model.loading import load
 from efmodel.model.stages import Engine
 from efmodel.speech import text
 from efmodel.speech.ahead import ahead
 from efmodel.speech.batches import batches
 from efmodel.speech.normaliser import in_units
 from efmodel.speech.utterances import Utterance
+
+# What adaptive exits give: ``layers`` is a mean over seconds of audio, ``multiply-adds`` a share of
+# what the deepest exit takes.
+Adaptive = TypedDict(
+    "Adaptive", {"policy": str, "wer": float, "layers": float, "multiply-adds": float}
+)
 
 
 def observe(
@@ -65,6 +77,46 @@ def observe(
     )
 
 
+def adaptive_score(
+    model: EarlyExitForCTC,
+    tokenizer: PreTrainedTokenizerBase,
+    utterances: Sequence[Utterance],
+    batch_seconds: float,
+) -> Adaptive:
+    """Return what ``--exit auto`` gives with the thresholds in a model's configuration.
+
+    ``model``, ``tokenizer``, ``utterances`` and ``batch_seconds`` are those of ``observe``.
+    """
+    chosen = parse(model.config.exit_policy, model.config.exit_thresholds or {})
+    observed = observe(model, tokenizer, utterances, list(chosen), batch_seconds)
+    compute = multiply_adds(model.config)
+    point = Curve(observed, model.config.exit_layers, compute, compute).adaptive(chosen)
+    return {
+        "policy": point.name,
+        "wer": point.wer,
+        "layers": point.layers,
+        "multiply-adds": point.compute / compute[-1],
+    }
+
+
+def adaptive_corpus_score(folder: Path, data: str) -> Adaptive | None:
+    """Return the adaptive score of a saved model on a corpus; None if it was not calibrated.
+
+    Raises
+    ------
+    ModelError
+        If the folder holds no model.
+    DataError
+        If there is no such corpus, or no utterance in it can be used.
+    """
+    model, tokenizer = load(folder)
+    if not model.config.exit_thresholds:
+        return None
+    model.to(fastest_device())
+    _, utterances = held_out_half(data, tokenizer, model.config)
+    return adaptive_score(model, tokenizer, utterances, BATCH_SECONDS)
+
+
 def _decoded(batch: list[Utterance]) -> list[Utterance]:
     return [utterance.decoded() for utterance in batch]
 
@@ -78,7 +130,7 @@ def _all_exits(engine: Engine, batch: Sequence[NDArray[np.float32]]) -> list[lis
 
 def spelt(output: ExitOutput, tokens: Tokens, tokenizer: PreTrainedTokenizerBase) -> str:
     """Return the text of an exit's output, normalised as references are."""
-    found = words(labels_of(Path.of(output), output.blank), tokens, 1.0, 1.0)
+    found = words(labels_of(FramePath.of(output), output.blank), tokens, 1.0, 1.0)
     return text.normalise(text_of(found), tokenizer)[0]
 
 

@@ -31,13 +31,15 @@ def write_report(run: Path) -> Path:
 def _contents(run: Run) -> dict[str, Any]:
     """Return the values that the page shows."""
     rounds, defaults = run.rounds, default_config()
-    vocabulary = RunFolder.at(run.path).vocabulary
+    folder = RunFolder.at(run.path)
+    vocabulary, adaptive = folder.vocabulary, folder.adaptive
     sent = sum(record["bytes-down"] + record["bytes-up"] for record in rounds)
     full = sum(record["bytes-down-full"] + record["bytes-up-full"] for record in rounds)
     seconds = sum(record["train-seconds"] + record["evaluate-seconds"] for record in rounds)
     return {
         "style": STYLE,
         "vocabulary": read_object(vocabulary) if vocabulary.is_file() else None,
+        "adaptive": read_object(adaptive) if adaptive.is_file() else None,
         "name": run.path.name,
         "config": run.config,
         "rounds": rounds,

@@ -35,6 +35,11 @@ models in float32){% endif %}; {{ failures }} client rounds lost;
 <tr><td>{{ name }}</td>{% for rate in rates %}<td>{{ "%.1f" % (100 * rate) }}</td>{% endfor %}</tr>
 {% endfor %}
 </table>
+{% if adaptive %}
+<p>With adaptive exits (<code>--exit auto</code>, {{ adaptive.policy }}):
+{{ "%.1f" % (100 * adaptive.wer) }} % WER, {{ "%.1f" % adaptive.layers }} layers on average,
+{{ "%.0f" % (100 * adaptive["multiply-adds"]) }} % of the deepest exit's multiply-adds.</p>
+{% endif %}
 {% else %}
 <p>No central evaluation: the server had no test speech.</p>
 {% endif %}

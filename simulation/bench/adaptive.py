@@ -20,8 +20,8 @@ from rich.table import Table
 from transformers import PreTrainedTokenizerBase
 
 from efmodel.config import EarlyExitConfig
-from efmodel.decoding.calibrate import Bench
 from efmodel.decoding.calibration import thresholds
+from efmodel.decoding.curve import Curve
 from efmodel.decoding.observing import observe
 from efmodel.decoding.policy import SCORES, ExitPolicy
 from efmodel.decoding.recogniser import Recogniser
@@ -80,16 +80,16 @@ def main(
     seen = observe(network, tokenizer, held_out, names, BATCH_SECONDS)
     costs = multiply_adds(config)
     measured = observe(network, tokenizer, others, names, BATCH_SECONDS)
-    bench = Bench(measured, list(config.exit_layers), costs, costs)
+    curve = Curve(measured, list(config.exit_layers), costs, costs)
 
     engine = Engine(network)
-    points = bench.fixed()
+    points = curve.fixed()
     recognisers = [Recogniser(Engine(network.cut(e + 1)), tokens) for e in range(config.num_exits)]
     for name in names:
         for tolerance in TOLERANCES:
             found = thresholds(seen.histogram(name), costs, tolerance)
             exits = measured.stops({name: found})
-            points.append(bench.point(f"{name}, {100 * tolerance:g} %", exits))
+            points.append(curve.point(f"{name}, {100 * tolerance:g} %", exits))
             recognisers.append(Recogniser(engine, tokens, ExitPolicy({name: found})))
 
     speech = up_to(others, seconds)
@@ -108,7 +108,7 @@ def main(
             f"{100 * one / alone[deepest]:.0f} %",
             f"{100 * many / batched[deepest]:.0f} %",
         )
-    oracle = bench.oracle()
+    oracle = curve.oracle()
     table.add_row("oracle", f"{100 * oracle.wer:.2f}",
                   f"{100 * (oracle.wer / points[deepest].wer - 1):+.1f} %", f"{oracle.layers:.2f}",
                   f"{100 * oracle.compute / points[deepest].compute:.0f} %", "", "")  # fmt: skip

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -133,6 +134,48 @@ def test_evaluate_counts_every_word(folder, tmp_path):
     assert "(all): 2 utterances" in done.stdout
     done = ef_asr("evaluate", "--model", folder, "--data", tmp_path / "none")
     assert done.exit_code == 2 and "found no folder" in done.stderr
+
+
+def calibration_table(output: str) -> dict[str, list[str]]:
+    """The rows that ``ef-asr calibrate`` prints: WER and mean layers of each way to stop."""
+    rows = [[c.strip() for c in r.split("│")] for r in output.splitlines() if r[:1] == "│"]
+    return {row[1]: [row[2], row[4]] for row in rows}
+
+
+def test_calibrate_writes_thresholds_that_transcribe_and_evaluate_follow(folder, tmp_path):
+    """Where only exit 3 is right, every recording goes to it; where exit 1 is, it stops there."""
+    mine = tmp_path / "model"
+    shutil.copytree(folder, mine)
+    files = [("a.wav", 0.5), ("b.wav", 0.6), ("c.wav", 0.7)]
+    data = {
+        word: write_folder(tmp_path / word, [(name, word, "x", long) for name, long in files])
+        for word in "ac"
+    }
+    recording = data["a"] / "a.wav"
+    done = ef_asr("transcribe", recording, "--model", mine, "--exit", "auto")
+    assert done.exit_code == 2 and "`ef-asr calibrate` finds them" in done.stderr
+
+    done = ef_asr("calibrate", "--model", mine, "--data", data["c"])
+    assert done.exit_code == 0, done.stderr
+    assert calibration_table(done.stdout) == {
+        "exit 1": ["100.00", "1.0"], "exit 2": ["100.00", "2.0"], "exit 3": ["0.00", "4.0"],
+        "confidence": ["0.00", "4.0"], "entropy": ["0.00", "4.0"], "agreement": ["0.00", "4.0"],
+        "oracle": ["0.00", "4.0"],
+    }  # fmt: skip
+    done = ef_asr("transcribe", recording, "--model", mine, "--exit", "auto")
+    assert done.exit_code == 0 and done.stdout == "c\n"
+
+    done = ef_asr("calibrate", "--model", mine, "--data", data["a"])
+    assert calibration_table(done.stdout)["confidence"] == ["0.00", "1.0"]
+    assert (mine / "calibration.png").stat().st_size > 5000
+    found = EarlyExitForCTC.from_pretrained(mine).config.exit_thresholds
+    assert {name: len(each) for name, each in found.items()} == {
+        "confidence": 2, "entropy": 2, "agreement": 2
+    }  # fmt: skip
+    done = ef_asr("transcribe", recording, "--model", mine, "--exit", "auto")
+    assert done.exit_code == 0 and done.stdout == "a\n"
+    done = ef_asr("evaluate", "--model", mine, "--data", data["a"])
+    assert "auto (confidence): WER 0.00 %, 1.0 layers on average, " in done.stdout
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from efmodel.decoding.calibrate import Bench, Point, best_policy
+from efmodel.decoding.calibrate import best_policy
 from efmodel.decoding.calibration import BINS, EDGES, Observations, thresholds
+from efmodel.decoding.curve import Curve, Point
 
 COSTS = (1.0, 2.0, 3.0)
 
@@ -112,8 +113,8 @@ def test_exits_that_never_gain_from_depth_stop_at_once():
 
 def test_the_oracle_and_the_choice_of_a_policy():
     seen = observations(3, 200)
-    bench = Bench(seen, [2, 4, 6], [1.0, 2.0, 3.0], [0.1, 0.2, 0.3])
-    fixed, oracle = bench.fixed(), bench.oracle()
+    curve = Curve(seen, [2, 4, 6], [1.0, 2.0, 3.0], [0.1, 0.2, 0.3])
+    fixed, oracle = curve.fixed(), curve.oracle()
     assert [round(p.layers) for p in fixed] == [2, 4, 6]
     assert oracle.wer <= min(point.wer for point in fixed)
     assert fixed[2].wer == pytest.approx(seen.errors[2].sum() / seen.words.sum())
