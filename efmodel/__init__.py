@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from efmodel.config import EarlyExitConfig as EarlyExitConfig
+    from efmodel.decoding.recogniser import Recogniser as Recogniser
     from efmodel.model.early_exit import EarlyExitForCTC as EarlyExitForCTC
 
-__all__ = ["EarlyExitConfig", "EarlyExitForCTC"]
+__all__ = ["EarlyExitConfig", "EarlyExitForCTC", "Recogniser"]
 
 _MODEL = "efmodel.model.early_exit"  # importing it registers the model with the Auto classes
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(importlib.import_module(_MODEL), name)
+        module = "efmodel.decoding.recogniser" if name == "Recogniser" else _MODEL
+        return getattr(importlib.import_module(module), name)
     raise AttributeError(f"module 'efmodel' has no attribute {name!r}")
 
 
