@@ -47,6 +47,12 @@ def evaluate(
     language: Annotated[
         str, typer.Option(help="Normalise texts for this language; empty: as the model's own.")
     ] = "",
+    lm: Annotated[
+        Path | None, typer.Option(help="Search with this language model, an ARPA file.")
+    ] = None,
+    hotwords: Annotated[
+        str, typer.Option(help="Search with words that are likely, separated by commas.")
+    ] = "",
 ) -> None:
     """Print loss, WER and CER per exit on the data's test half, or on all of it if it has none."""
     from rich.console import Console
@@ -58,7 +64,9 @@ def evaluate(
     from efmodel.settings import Settings
 
     settings = Settings.from_run_config({"language": language})
-    result = score_corpus(model, data, exit, settings.normaliser if language else None)
+    likely = [word for word in hotwords.split(",") if word.strip()]
+    normaliser = settings.normaliser if language else None
+    result = score_corpus(model, data, exit, normaliser, lm, likely)
     minutes = result.seconds / 60
     print(f"{data} ({result.half}): {result.utterances} utterances, {minutes:.1f} minutes")
     print(f"texts and transcripts normalised for {result.texts}")
@@ -66,7 +74,8 @@ def evaluate(
     for number, at in enumerate(result.exits, start=1):
         table.add_row(str(number), f"{at.loss:.3f}", f"{100 * at.wer:.2f}", f"{100 * at.cer:.2f}")
     Console().print(table)
-    if exit is None and (adaptive := adaptive_corpus_score(model, data)):
+    searched = lm is not None or likely
+    if exit is None and not searched and (adaptive := adaptive_corpus_score(model, data)):
         print(
             f"auto ({adaptive['policy']}): WER {100 * adaptive['wer']:.2f} %, "
             f"{adaptive['layers']:.1f} layers on average, "

@@ -1,6 +1,6 @@
 """Loss, WER and CER of a model at every exit."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,12 @@ import datasets
 import evaluate
 import jiwer
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from efmodel.config import EarlyExitConfig
+from efmodel.decoding.beam import BeamSearch
 from efmodel.model.early_exit import EarlyExitForCTC
 from efmodel.model.loading import load
 from efmodel.speech import corpus, text, vocabulary
@@ -23,6 +25,10 @@ from efmodel.speech.recordings import DataError
 from efmodel.speech.utterances import Utterance, prepare
 
 BATCH_SECONDS = 30.0  # of audio; on a CPU larger batches take as long, and have more padding
+
+
+# The texts of logits [batch, frames, vocab] with lengths [batch], spelt by a tokenizer.
+Decode = Callable[[Tensor, Tensor, PreTrainedTokenizerBase], list[str]]
 
 
 def edits(counts: jiwer.WordOutput | jiwer.CharacterOutput) -> tuple[int, int]:
@@ -109,6 +115,7 @@ def transcribe(
     tokenizer: PreTrainedTokenizerBase,
     batch_seconds: float,
     inputs: Inputs = collate,
+    decode: Decode = text.decode_greedily,
 ) -> tuple[list[list[str]], list[float], list[Utterance]]:
     """Recognise utterances at every exit.
 
@@ -122,6 +129,8 @@ def transcribe(
         Seconds of audio in a batch, padding included.
     inputs : callable
         Makes the model's arguments from a batch.
+    decode : callable
+        Returns the texts of logits ``[batch, frames, vocab]``.
 
     Returns
     -------
@@ -138,7 +147,7 @@ def transcribe(
         output = model(**{k: v.to(model.device) for k, v in inputs(batch).items()})
         losses += output.losses.cpu() * len(batch)
         for at_exit, logits in zip(texts, output.logits, strict=True):
-            at_exit += text.decode_greedily(logits, output.lengths, tokenizer)
+            at_exit += decode(logits, output.lengths, tokenizer)
         order += original  # without samples
     model.train(was_training)
     return texts, (losses / max(1, len(order))).tolist(), order
@@ -160,11 +169,12 @@ def score(
     tokenizer: PreTrainedTokenizerBase,
     batch_seconds: float,
     inputs: Inputs = collate,
+    decode: Decode = text.decode_greedily,
 ) -> list[ExitScore]:
     """Return the score of each exit, shallow to deep; an empty list if there are no utterances."""
     if not utterances:
         return []
-    texts, losses, order = transcribe(model, utterances, tokenizer, batch_seconds, inputs)
+    texts, losses, order = transcribe(model, utterances, tokenizer, batch_seconds, inputs, decode)
     references = [utterance.text for utterance in order]
     scores = []
     for spoken, loss in zip(texts, losses, strict=True):
@@ -173,6 +183,16 @@ def score(
         errors, characters = edits(jiwer.process_characters(references, predictions))
         scores.append(ExitScore(loss, *edits(in_words), errors, characters))
     return scores
+
+
+def beam_search(search: BeamSearch) -> Decode:
+    """Return a search in the place of greedy decoding."""
+
+    def decode(logits: Tensor, lengths: Tensor, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+        log_probs = logits.log_softmax(-1).cpu().numpy()
+        return [search(x[:n]) for x, n in zip(log_probs, lengths.tolist(), strict=True)]
+
+    return decode
 
 
 @dataclass(frozen=True)
@@ -220,7 +240,12 @@ def held_out_half(
 
 
 def score_corpus(
-    folder: Path, data: str, exit: int | None = None, normaliser: Normaliser | None = None
+    folder: Path,
+    data: str,
+    exit: int | None = None,
+    normaliser: Normaliser | None = None,
+    lm: Path | None = None,
+    hot_words: Sequence[str] = (),
 ) -> CorpusScore:
     """Evaluate a model on a corpus' test half, or on all of it if it has none.
 
@@ -234,6 +259,10 @@ def score_corpus(
         The exit at which the model is cut; by default all exits are evaluated.
     normaliser : Normaliser, optional
         How references and hypotheses are normalised; by default as the model's training texts.
+    lm : Path, optional
+        A language model of words, as an ARPA file.
+    hot_words : Sequence of str
+        Words that are likely.
 
     Raises
     ------
@@ -249,6 +278,9 @@ def score_corpus(
         tokenizer = vocabulary.with_normaliser(tokenizer, normaliser)
     half, utterances = held_out_half(data, tokenizer, model.config)
     seconds = sum(utterance.seconds for utterance in utterances)
-    exits = score(model, utterances, tokenizer, BATCH_SECONDS)
+    decode: Decode = text.decode_greedily
+    if lm or hot_words:
+        decode = beam_search(BeamSearch.of_tokenizer(tokenizer, hot_words, language_model=lm))
+    exits = score(model, utterances, tokenizer, BATCH_SECONDS, decode=decode)
     texts = str(vocabulary.normaliser_of(tokenizer))
     return CorpusScore(half, len(utterances), seconds, exits, texts)

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from efmodel import EarlyExitForCTC
 from efmodel.cli import build, main
+from efmodel.decoding import make_lm
 from efmodel.speech import vocabulary
 from efmodel.speech.normaliser import Normaliser
 from tests.conftest import small_config, tone, write_folder
@@ -176,6 +177,36 @@ def test_calibrate_writes_thresholds_that_transcribe_and_evaluate_follow(folder,
     assert done.exit_code == 0 and done.stdout == "a\n"
     done = ef_asr("evaluate", "--model", mine, "--data", data["a"])
     assert "auto (confidence): WER 0.00 %, 1.0 layers on average, " in done.stdout
+
+
+def test_evaluate_searches_with_a_language_model_or_hot_words(tmp_path):
+    """A model that hears "ca" and "ba" alike, and says "ca": the texts decide."""
+    pytest.importorskip("kenlm")
+    tokenizer = vocabulary.of_preset("tiny")
+    model = EarlyExitForCTC(small_config())
+    for head in model.exits.values():
+        head.projection.weight.data.zero_()
+        bias = torch.full((len(tokenizer),), -100.0)
+        bias[tokenizer.convert_tokens_to_ids("c")] = 0.1
+        bias[tokenizer.convert_tokens_to_ids("b")] = 0.0
+        head.projection.bias.data = bias
+    for saved in (model, tokenizer):
+        saved.save_pretrained(tmp_path / "model")
+    data = write_folder(tmp_path / "d", [("a.wav", "b", "x", 0.04)])  # two frames
+    with (tmp_path / "b.arpa").open("w") as file:
+        make_lm.write_arpa(make_lm.ngram_model(["b b", "b"] * 20, 2), file)
+
+    def wer(*options: object) -> str:
+        done = ef_asr("evaluate", "--model", tmp_path / "model", "--data", data, *options)
+        assert done.exit_code == 0, done.stderr
+        row = next(line for line in done.stdout.splitlines() if line.startswith("│"))
+        return row.split("│")[3].strip()
+
+    assert wer() == "100.00"
+    assert wer("--hotwords", "b") == wer("--lm", tmp_path / "b.arpa") == "0.00"
+    missing = tmp_path / "none.arpa"
+    done = ef_asr("evaluate", "--model", tmp_path / "model", "--data", data, "--lm", missing)
+    assert done.exit_code == 2 and "none.arpa" in done.stderr
 
 
 @pytest.fixture(scope="module")
