@@ -1,0 +1,168 @@
+"""The commands ``ef-asr transcribe`` and ``ef-asr listen``."""
+
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from efmodel.errors import UserError, shown_errors
+from efmodel.light_imports import skip_compiler_and_sharding
+
+if TYPE_CHECKING:
+    from efmodel.decoding.recogniser import Recogniser
+
+Model = Annotated[Path, typer.Option(help="A saved model's folder, or a run folder.")]
+Exit = Annotated[str, typer.Option(help="Exit at which each recording stops: a number, or auto.")]
+Policy = Annotated[
+    str,
+    typer.Option(help="With --exit auto: what decides, such as confidence+agreement."),
+]
+Deadline = Annotated[
+    float | None,
+    typer.Option(help="Seconds that a recording, or 30 s of a long one, may take.", min=0),
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
+
+
+@shown_errors()
+def transcribe(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Audio files, folders, globs, lists (.txt), tables (.csv, .tsv, .jsonl), or - for "
+            "standard input.",
+        ),
+    ],
+    model: Model,
+    exit: Exit = "",
+    policy: Policy = "",
+    deadline: Deadline = None,
+    format: Annotated[
+        str,
+        typer.Option(help="txt, json, srt, vtt or tsv; with --output-dir several: srt,json."),
+    ] = "txt",
+    output_dir: Annotated[
+        Path | None, typer.Option(help="Write one file per recording into this folder.")
+    ] = None,
+    words: Annotated[
+        bool,
+        typer.Option(
+            "--words",
+            help="Words one by one: in a terminal coloured if unsure, in tsv a row each, in vtt "
+            "with times. JSON always has them.",
+        ),
+    ] = False,
+    columns: Annotated[
+        str, typer.Option(help="Columns of a table that have unusual names: audio=datei.")
+    ] = "",
+    device: Device = "cpu",
+    batch_seconds: Annotated[
+        float, typer.Option(help="Seconds of audio that run together.", min=1)
+    ] = 30.0,
+) -> None:
+    """Print what is said in recordings, or write it as subtitles, JSON or tables."""
+    from efmodel.decoding.formats import formats_named
+    from efmodel.decoding.output import Output
+    from efmodel.decoding.screen import Screen, Watched, summary
+    from efmodel.decoding.sources import sources, total_seconds
+    from efmodel.speech.layouts.layout import Fault
+
+    chosen = formats_named(format)
+    found = sources(inputs, parse_columns(columns))
+    recordings = [source for source in found if not isinstance(source, Fault)]
+    output = Output(recordings, chosen, output_dir, words)
+    recogniser = load(model, exit, policy, deadline, device)
+
+    results, began = [], perf_counter()
+    with Screen(
+        len(recordings), total_seconds(recordings) if sys.stderr.isatty() else None
+    ) as screen:
+        for row in found:
+            if isinstance(row, Fault):
+                screen.fail(f"{row.where}: {row.reason}")
+        recogniser.engine = Watched(recogniser.engine, screen)
+        heard = recogniser.transcribe_all((source.audio for source in recordings), batch_seconds)
+        for number, (_, result) in enumerate(heard):
+            try:
+                if isinstance(result, UserError):
+                    raise result
+                output.take(number, result, screen)
+                results.append(result)
+            except UserError as error:
+                screen.fail(str(error))
+            screen.finish_one()
+    failed = len(found) - len(results)
+    if len(found) > 1 or output_dir or sys.stderr.isatty():
+        last = summary(results, failed, perf_counter() - began, recogniser.engine)
+        last += f", written to {output_dir}" if output_dir else ""
+        typer.secho(last, dim=True, err=True)
+    raise typer.Exit(1 if failed else 0)
+
+
+def parse_columns(columns: str) -> dict[str, str]:
+    """Return the columns that a user named.
+
+    Raises
+    ------
+    UserError
+        If that is no list of pairs.
+    """
+    from efmodel.speech.layouts.columns import parse
+
+    try:
+        return parse(columns)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def load(model: Path, exit: str, policy: str, deadline: float | None, device: str) -> "Recogniser":
+    """Return a recogniser as a user asked for it.
+
+    Raises
+    ------
+    UserError
+        If there is no such model, exit, policy or device.
+    """
+    if policy and exit not in ("", "auto"):
+        raise UserError(f"policy: found exit {exit} with it, wanted auto, or no policy")
+    skip_compiler_and_sharding()
+    from transformers.utils import logging
+
+    from efmodel.decoding.recogniser import Recogniser
+
+    logging.disable_progress_bar()  # of transformers
+    return Recogniser.from_pretrained(
+        model,
+        exit or ("auto" if policy else None),
+        device=device_named(device),
+        policy=policy,
+        deadline=float("inf") if deadline is None else deadline,
+    )
+
+
+def device_named(name: str) -> str:
+    """Return a device as torch names it: ``auto`` is a GPU if there is one.
+
+    Raises
+    ------
+    UserError
+        If there is no such device.
+    """
+    import torch
+
+    found = torch.cuda.is_available()
+    if name == "auto":
+        return "cuda" if found else "cpu"
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
+        raise UserError(
+            f"device: found {name!r}, wanted cpu, cuda, cuda:1 (the second GPU) or auto"
+        )
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"device: found {torch.cuda.device_count()} GPUs on this machine, wanted {name}"
+        )
+    return name

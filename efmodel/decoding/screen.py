@@ -1,0 +1,177 @@
+"""What a user sees while recordings are transcribed: texts, progress, errors, and a last line."""
+
+import sys
+from collections.abc import Sequence
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from efmodel.decoding.formats import gaps
+from efmodel.decoding.long_form import SAMPLE_RATE
+from efmodel.decoding.stages import Engine, Samples, Stages
+from efmodel.decoding.words import Word
+from efmodel.errors import show
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from efmodel.decoding.recogniser import Result
+
+UNSURE, DOUBTFUL = 0.8, 0.5  # words of a lower confidence are yellow, or red
+
+
+class Screen:
+    """Prints texts on stdout and errors on stderr, around a bar that shows how far the work is.
+
+    Use it in a ``with`` block. The bar is there if stderr is a terminal. Where stdout is one too,
+    they share it, and what is printed goes above the bar.
+
+    Parameters
+    ----------
+    recordings : int
+        How many there are.
+    seconds : float, optional
+        How much audio that is, if it is known.
+    """
+
+    def __init__(self, recordings: int, seconds: float | None = None) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._on_terminal = sys.stdout.isatty()
+        self._errors_on_terminal = sys.stderr.isatty()
+        stream = sys.stdout if self._on_terminal else sys.stderr
+        self._console = Console(file=stream, highlight=False, emoji=False, soft_wrap=True)
+        self._recordings, self._done = recordings, 0
+        self._seconds, self._began = 0.0, perf_counter()
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[heard]}"),
+            TimeRemainingColumn(compact=True),
+            console=self._console,
+            transient=True,
+            redirect_stdout=False,  # it would take away what is piped into a file
+            redirect_stderr=False,
+            disable=not self._errors_on_terminal,
+        )
+        self._task = self._progress.add_task("", total=seconds, heard="")
+
+    def __enter__(self) -> "Screen":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def hear(self, seconds: float) -> None:
+        """Show that so many more seconds of audio are on their way through the model."""
+        self._seconds += seconds
+        speed = self._seconds / max(1e-3, perf_counter() - self._began)
+        heard = f"{_minutes(self._seconds)}, {speed:.0f}x real time"
+        self._progress.update(self._task, completed=self._seconds, heard=heard)
+
+    def finish_one(self) -> None:
+        """Show that one more recording is done."""
+        self._done += 1
+        if self._recordings > 1:
+            self._progress.update(self._task, description=f"{self._done}/{self._recordings}")
+
+    def write(self, text: "str | Text", end: str = "\n") -> None:
+        """Print on stdout."""
+        if self._on_terminal:
+            self._console.print(text, end=end, markup=False)
+        else:
+            print(text, end=end, flush=True)
+
+    def fail(self, message: str) -> None:
+        """Print an error, in red on a terminal."""
+        if self._errors_on_terminal:
+            self._console.print(message, style="red", markup=False)
+        else:
+            show(message)
+
+
+class Watched:
+    """An engine that tells how much audio it is given.
+
+    Parameters
+    ----------
+    engine : Engine
+        Does the work.
+    screen : Screen
+        Is told of each batch.
+    """
+
+    def __init__(self, engine: Engine, screen: Screen) -> None:
+        self.num_exits = engine.num_exits
+        self.exit_layers = engine.exit_layers
+        self.samples_per_frame = engine.samples_per_frame
+        self.blank = engine.blank
+        self.num_frames = engine.num_frames
+        self._engine, self._screen = engine, screen
+
+    def start(self, batch: Sequence[Samples]) -> Stages:
+        """Return the stages of a batch."""
+        self._screen.hear(sum(map(len, batch)) / SAMPLE_RATE)
+        return self._engine.start(batch)
+
+
+def coloured(result: "Result") -> "Text":
+    """Return a transcript whose words are coloured by confidence: yellow, or red if it is low."""
+    from rich.text import Text
+
+    text = Text()
+    for word, between in zip(result.words, gaps(result.words), strict=True):
+        text.append(between)
+        text.append(word.text, style=_style(word))
+    return text
+
+
+def _style(word: Word) -> str:
+    if word.confidence < DOUBTFUL:
+        return "red"
+    return "yellow" if word.confidence < UNSURE else ""
+
+
+def summary(results: Sequence["Result"], failed: int, took: float, engine: Engine) -> str:
+    """Return the last line: how much was transcribed, how fast, and how deep.
+
+    Parameters
+    ----------
+    results : Sequence of Result
+        Of the recordings that could be read.
+    failed : int
+        How many could not.
+    took : float
+        Seconds from the first recording to the last, without loading the model.
+    engine : Engine
+        The model.
+    """
+    seconds = sum(result.seconds for result in results)
+    counted = "1 recording" if len(results) == 1 else f"{len(results)} recordings"
+    parts = [counted, f"{_minutes(seconds)} of audio in {took:.1f} s"]
+    if seconds:
+        parts.append(f"{seconds / took:.1f}x real time")
+        parts += _depth(results, engine)
+    if failed:
+        parts.append(f"{failed} failed")
+    return ", ".join(parts)
+
+
+def _depth(results: Sequence["Result"], engine: Engine) -> list[str]:
+    """Return the exit and the layers that a second of audio used in the mean."""
+    exits = [exit for result in results for exit in result.exits]
+    if not exits:
+        return []
+    shares = [
+        result.seconds / len(result.exits) for result in results for _ in result.exits
+    ]  # seconds of each window
+    mean = sum(map(float.__mul__, shares, map(float, exits))) / sum(shares)
+    layers = sum(s * engine.exit_layers[e - 1] for s, e in zip(shares, exits, strict=True))
+    deepest = engine.exit_layers[-1]
+    at = f"exit {exits[0]}" if len(set(exits)) == 1 else f"mean exit {mean:.1f}"
+    return [at, f"{layers / sum(shares):.3g} of {deepest} layers"]
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60 else f"{seconds / 60:.1f} minutes"
