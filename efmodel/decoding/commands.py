@@ -1,6 +1,7 @@
 """The commands ``ef-asr transcribe`` and ``ef-asr listen``."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated
@@ -100,6 +101,42 @@ def transcribe(
         last += f", written to {output_dir}" if output_dir else ""
         typer.secho(last, dim=True, err=True)
     raise typer.Exit(1 if failed else 0)
+
+
+@shown_errors()
+def listen(
+    model: Model,
+    exit: Exit = "",
+    policy: Policy = "",
+    deadline: Deadline = None,
+    device: Device = "cpu",
+    microphone: Annotated[
+        str,
+        typer.Option(
+            help="Its number or a part of its name, or - for raw samples on standard input: 16-bit "
+            "numbers of one channel at 16 kHz."
+        ),
+    ] = "",
+    words: Annotated[
+        bool, typer.Option("--words", help="In a terminal, colour words that are unsure.")
+    ] = False,
+) -> None:
+    """Print what is said into the microphone, as it is said; Ctrl-C ends it.
+
+    A line ends where the speaker makes a pause. In a terminal the line that is spoken appears word
+    by word, and may change until it ends.
+    """
+    from efmodel.decoding.listening import listen as heard
+    from efmodel.decoding.microphone import opened
+    from efmodel.decoding.screen import Lines
+
+    stream = opened(microphone)  # quick to fail, where loading takes seconds
+    recogniser = load(model, exit, policy, deadline, device)
+    if sys.stderr.isatty():
+        typer.secho(f"listening to {stream.name}; Ctrl-C ends it", dim=True, err=True)
+    with Lines(words) as lines, suppress(KeyboardInterrupt):
+        for piece in heard(recogniser, stream.chunks, stream.rate, partial=lines.on_terminal):
+            lines.show(piece.result, piece.complete)
 
 
 def parse_columns(columns: str) -> dict[str, str]:

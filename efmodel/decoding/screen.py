@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from efmodel.decoding.formats import gaps
+from efmodel.decoding.formats import gaps, plain
 from efmodel.decoding.long_form import SAMPLE_RATE
 from efmodel.decoding.stages import Engine, Samples, Stages
 from efmodel.decoding.words import Word
@@ -114,6 +114,56 @@ class Watched:
         """Return the stages of a batch."""
         self._screen.hear(sum(map(len, batch)) / SAMPLE_RATE)
         return self._engine.start(batch)
+
+
+class Lines:
+    """Prints lines on stdout of which, on a terminal, the last one may still change.
+
+    Use it in a ``with`` block.
+
+    Parameters
+    ----------
+    words : bool
+        Whether to colour words by confidence on a terminal.
+    """
+
+    def __init__(self, words: bool = False) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self.on_terminal = sys.stdout.isatty()
+        self._words = words
+        self._console = Console(highlight=False, emoji=False)
+        self._line = Live(
+            console=self._console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def __enter__(self) -> "Lines":
+        if self.on_terminal:
+            self._line.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._line.stop()
+
+    def show(self, result: "Result", complete: bool) -> None:
+        """Show a line; the next one takes its place unless it is complete."""
+        from rich.text import Text
+
+        if not self.on_terminal:
+            if complete and result.text:
+                print(plain(result.text), flush=True)
+            return
+        text = coloured(result) if self._words else Text(plain(result.text))
+        if complete and result.text:
+            self._console.print(text)
+        elif not complete:
+            text.style = "dim"
+        self._line.update(Text("") if complete else text, refresh=True)
 
 
 def coloured(result: "Result") -> "Text":
