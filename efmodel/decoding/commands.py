@@ -12,7 +12,7 @@ from efmodel.errors import UserError, shown_errors
 from efmodel.light_imports import skip_compiler_and_sharding
 
 if TYPE_CHECKING:
-    from efmodel.decoding.recogniser import Recogniser
+    from efmodel.decoding.recogniser import Recogniser, Result
 
 Model = Annotated[Path, typer.Option(help="A saved model's folder, or a run folder.")]
 Exit = Annotated[str, typer.Option(help="Exit at which each recording stops: a number, or auto.")]
@@ -75,16 +75,15 @@ def transcribe(
     found = sources(inputs, parse_columns(columns))
     recordings = [source for source in found if not isinstance(source, Fault)]
     output = Output(recordings, chosen, output_dir, words)
-    recogniser = load(model, exit, policy, deadline, device)
-
-    results, began = [], perf_counter()
-    with Screen(
-        len(recordings), total_seconds(recordings) if sys.stderr.isatty() else None
-    ) as screen:
+    results: list[Result] = []
+    with Screen(len(recordings)) as screen:
         for row in found:
             if isinstance(row, Fault):
                 screen.fail(f"{row.where}: {row.reason}")
+        recogniser = load(model, exit, policy, deadline, device)
         recogniser.engine = Watched(recogniser.engine, screen)
+        screen.begin(total_seconds(recordings) if sys.stderr.isatty() else None)
+        began = perf_counter()
         heard = recogniser.transcribe_all((source.audio for source in recordings), batch_seconds)
         for number, (_, result) in enumerate(heard):
             try:

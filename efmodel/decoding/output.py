@@ -81,12 +81,11 @@ class Output:
                 _write(path.with_name(f"{path.name}.{name}"), content)
             return
         [name] = self._formats
-        if name != "txt":
-            screen.write(FORMATS[name](result, source.name, self._words), end="")
-            return
-        if len(self._sources) > 1:
-            screen.write(f"{source.name}: ", end="")
-        screen.write(coloured(result) if self._words else plain(result.text))
+        if name == "txt":
+            before = f"{source.name}: " if len(self._sources) > 1 else ""
+            screen.write(coloured(result, before) if self._words else before + plain(result.text))
+        elif content := FORMATS[name](result, source.name, self._words):
+            screen.write(content.removesuffix("\n"))
 
 
 def _check_terminal(formats: Sequence[str], recordings: int) -> None:

@@ -29,11 +29,9 @@ class Screen:
     ----------
     recordings : int
         How many there are.
-    seconds : float, optional
-        How much audio that is, if it is known.
     """
 
-    def __init__(self, recordings: int, seconds: float | None = None) -> None:
+    def __init__(self, recordings: int) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -54,7 +52,7 @@ class Screen:
             redirect_stderr=False,
             disable=not self._errors_on_terminal,
         )
-        self._task = self._progress.add_task("", total=seconds, heard="")
+        self._task = self._progress.add_task("loading the model", total=None, heard="")
 
     def __enter__(self) -> "Screen":
         self._progress.start()
@@ -62,6 +60,15 @@ class Screen:
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+
+    def begin(self, seconds: float | None) -> None:
+        """Show that the model is loaded, and how much audio there is, if that is known."""
+        self._began = perf_counter()
+        self._progress.reset(self._task, total=seconds, description=self._count)
+
+    @property
+    def _count(self) -> str:
+        return f"{self._done}/{self._recordings}" if self._recordings > 1 else ""
 
     def hear(self, seconds: float) -> None:
         """Show that so many more seconds of audio are on their way through the model."""
@@ -73,15 +80,14 @@ class Screen:
     def finish_one(self) -> None:
         """Show that one more recording is done."""
         self._done += 1
-        if self._recordings > 1:
-            self._progress.update(self._task, description=f"{self._done}/{self._recordings}")
+        self._progress.update(self._task, description=self._count)
 
-    def write(self, text: "str | Text", end: str = "\n") -> None:
-        """Print on stdout."""
+    def write(self, text: "str | Text") -> None:
+        """Print lines on stdout."""
         if self._on_terminal:
-            self._console.print(text, end=end, markup=False)
+            self._console.print(text, markup=False)
         else:
-            print(text, end=end, flush=True)
+            print(text, flush=True)
 
     def fail(self, message: str) -> None:
         """Print an error, in red on a terminal."""
@@ -166,11 +172,11 @@ class Lines:
         self._line.update(Text("") if complete else text, refresh=True)
 
 
-def coloured(result: "Result") -> "Text":
+def coloured(result: "Result", before: str = "") -> "Text":
     """Return a transcript whose words are coloured by confidence: yellow, or red if it is low."""
     from rich.text import Text
 
-    text = Text()
+    text = Text(before)
     for word, between in zip(result.words, gaps(result.words), strict=True):
         text.append(between)
         text.append(word.text, style=_style(word))
@@ -201,7 +207,7 @@ def summary(results: Sequence["Result"], failed: int, took: float, engine: Engin
     counted = "1 recording" if len(results) == 1 else f"{len(results)} recordings"
     parts = [counted, f"{_minutes(seconds)} of audio in {took:.1f} s"]
     if seconds:
-        parts.append(f"{seconds / took:.1f}x real time")
+        parts.append(f"{seconds / took:.3g}x real time")
         parts += _depth(results, engine)
     if failed:
         parts.append(f"{failed} failed")
