@@ -29,14 +29,7 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there 
 
 @shown_errors()
 def transcribe(
-    inputs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="INPUT...",
-            help="Audio files, folders, globs, lists (.txt), tables (.csv, .tsv, .jsonl), or - for "
-            "standard input.",
-        ),
-    ],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...")],
     model: Model,
     exit: Exit = "",
     policy: Policy = "",
@@ -64,7 +57,11 @@ def transcribe(
         float, typer.Option(help="Seconds of audio that run together.", min=1)
     ] = 30.0,
 ) -> None:
-    """Print what is said in recordings, or write it as subtitles, JSON or tables."""
+    """Print what is said in recordings, or write it as subtitles, JSON or tables.
+
+    INPUT is an audio file, a part of one (talk.flac#t=10,25), a folder, a glob in quotes, a list
+    (.txt) or a table (.csv, .tsv, .jsonl) of paths, or - for an audio file on standard input.
+    """
     from efmodel.decoding.formats import formats_named
     from efmodel.decoding.output import Output
     from efmodel.decoding.screen import Screen, Watched, summary
