@@ -1,6 +1,7 @@
 """The commands ``ef-asr transcribe`` and ``ef-asr listen``."""
 
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
@@ -12,7 +13,10 @@ from efmodel.errors import UserError, shown_errors
 from efmodel.light_imports import skip_compiler_and_sharding
 
 if TYPE_CHECKING:
-    from efmodel.decoding.recogniser import Recogniser, Result
+    from efmodel.decoding.output import Output
+    from efmodel.decoding.recogniser import Recogniser
+    from efmodel.decoding.screen import Screen, Tally
+    from efmodel.decoding.sources import Source
 
 Model = Annotated[Path, typer.Option(help="A saved model's folder, or a run folder.")]
 Exit = Annotated[str, typer.Option(help="Exit at which each recording stops: a number, or auto.")]
@@ -64,7 +68,7 @@ def transcribe(
     """
     from efmodel.decoding.formats import formats_named
     from efmodel.decoding.output import Output
-    from efmodel.decoding.screen import Screen, Watched, summary
+    from efmodel.decoding.screen import Screen, Watched
     from efmodel.decoding.sources import sources, total_seconds
     from efmodel.speech.layouts.layout import Fault
 
@@ -72,7 +76,6 @@ def transcribe(
     found = sources(inputs, parse_columns(columns))
     recordings = [source for source in found if not isinstance(source, Fault)]
     output = Output(recordings, chosen, output_dir, words)
-    results: list[Result] = []
     with Screen(len(recordings)) as screen:
         for row in found:
             if isinstance(row, Fault):
@@ -81,22 +84,37 @@ def transcribe(
         recogniser.engine = Watched(recogniser.engine, screen)
         screen.begin(total_seconds(recordings) if sys.stderr.isatty() else None)
         began = perf_counter()
-        heard = recogniser.transcribe_all((source.audio for source in recordings), batch_seconds)
-        for number, (_, result) in enumerate(heard):
-            try:
-                if isinstance(result, UserError):
-                    raise result
-                output.take(number, result, screen)
-                results.append(result)
-            except UserError as error:
-                screen.fail(str(error))
-            screen.finish_one()
-    failed = len(found) - len(results)
+        tally = _run(recogniser, recordings, output, screen, batch_seconds)
+    failed = len(found) - tally.recordings
     if len(found) > 1 or output_dir or sys.stderr.isatty():
-        last = summary(results, failed, perf_counter() - began, recogniser.engine)
+        last = tally.line(failed, perf_counter() - began)
         last += f", written to {output_dir}" if output_dir else ""
         typer.secho(last, dim=True, err=True)
     raise typer.Exit(1 if failed else 0)
+
+
+def _run(
+    recogniser: "Recogniser",
+    recordings: "Sequence[Source]",
+    output: "Output",
+    screen: "Screen",
+    batch_seconds: float,
+) -> "Tally":
+    """Transcribe recordings, and return sums over those that could be read and written."""
+    from efmodel.decoding.screen import Tally
+
+    tally = Tally(recogniser.engine.exit_layers)
+    heard = recogniser.transcribe_all((source.audio for source in recordings), batch_seconds)
+    for number, (_, result) in enumerate(heard):
+        try:
+            if isinstance(result, UserError):
+                raise result
+            output.take(number, result, screen)
+            tally.add(result)
+        except UserError as error:
+            screen.fail(str(error))
+        screen.finish_one()
+    return tally
 
 
 @shown_errors()

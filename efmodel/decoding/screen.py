@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -189,44 +190,56 @@ def _style(word: Word) -> str:
     return "yellow" if word.confidence < UNSURE else ""
 
 
-def summary(results: Sequence["Result"], failed: int, took: float, engine: Engine) -> str:
-    """Return the last line: how much was transcribed, how fast, and how deep.
+@dataclass
+class Tally:
+    """Sums over recordings, for the last line; the recordings themselves are not kept.
 
     Parameters
     ----------
-    results : Sequence of Result
-        Of the recordings that could be read.
-    failed : int
-        How many could not.
-    took : float
-        Seconds from the first recording to the last, without loading the model.
-    engine : Engine
-        The model.
+    exit_layers : Sequence of int
+        The layer after which each of the model's exits lies.
     """
-    seconds = sum(result.seconds for result in results)
-    counted = "1 recording" if len(results) == 1 else f"{len(results)} recordings"
-    parts = [counted, f"{_minutes(seconds)} of audio in {took:.1f} s"]
-    if seconds:
-        parts.append(f"{seconds / took:.3g}x real time")
-        parts += _depth(results, engine)
-    if failed:
-        parts.append(f"{failed} failed")
-    return ", ".join(parts)
 
+    exit_layers: Sequence[int]
+    recordings: int = 0
+    seconds: float = 0.0
+    exits: set[int] = field(default_factory=set)  # that were used
+    _heard: float = 0.0  # seconds that the model ran on
+    _exit_seconds: float = 0.0  # exit times seconds
+    _layer_seconds: float = 0.0
 
-def _depth(results: Sequence["Result"], engine: Engine) -> list[str]:
-    """Return the exit and the layers that a second of audio used in the mean."""
-    exits = [exit for result in results for exit in result.exits]
-    if not exits:
-        return []
-    shares = [
-        result.seconds / len(result.exits) for result in results for _ in result.exits
-    ]  # seconds of each window
-    mean = sum(map(float.__mul__, shares, map(float, exits))) / sum(shares)
-    layers = sum(s * engine.exit_layers[e - 1] for s, e in zip(shares, exits, strict=True))
-    deepest = engine.exit_layers[-1]
-    at = f"exit {exits[0]}" if len(set(exits)) == 1 else f"mean exit {mean:.1f}"
-    return [at, f"{layers / sum(shares):.3g} of {deepest} layers"]
+    def add(self, result: "Result") -> None:
+        """Count a recording. Each of its windows counts as equally long."""
+        self.recordings += 1
+        self.seconds += result.seconds
+        self.exits.update(result.exits)
+        for exit in result.exits:
+            share = result.seconds / len(result.exits)
+            self._heard += share
+            self._exit_seconds += share * exit
+            self._layer_seconds += share * self.exit_layers[exit - 1]
+
+    def line(self, failed: int, took: float) -> str:
+        """Return how much was transcribed, how fast, and how deep.
+
+        Parameters
+        ----------
+        failed : int
+            Recordings that could not be read.
+        took : float
+            Seconds of work, without loading the model.
+        """
+        counted = "1 recording" if self.recordings == 1 else f"{self.recordings} recordings"
+        parts = [counted, f"{_minutes(self.seconds)} of audio in {took:.1f} s"]
+        if self._heard:
+            mean = self._exit_seconds / self._heard
+            layers = self._layer_seconds / self._heard
+            parts.append(f"{self.seconds / took:.3g}x real time")
+            parts.append(f"exit {mean:.0f}" if len(self.exits) == 1 else f"mean exit {mean:.1f}")
+            parts.append(f"{layers:.3g} of {self.exit_layers[-1]} layers")
+        if failed:
+            parts.append(f"{failed} failed")
+        return ", ".join(parts)
 
 
 def _minutes(seconds: float) -> str:

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -165,3 +167,11 @@ def test_formats_by_name():
     assert formats_named("all") == ["txt", "json", "srt", "vtt", "tsv"]
     with pytest.raises(UserError, match="found 'jsn', wanted one of txt, .*did you mean 'json'"):
         formats_named("txt,jsn")
+
+
+def test_what_a_device_without_torch_needs_imports_none():
+    modules = "formats, listening, microphone, output, screen, sources"
+    statement = (
+        f"from efmodel.decoding import {modules}; import sys; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", statement], check=True)

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from efmodel.decoding.recogniser import Recogniser, Result
+from efmodel.decoding.screen import Tally
 from tests.conftest import tone
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -121,13 +123,12 @@ def test_exits_policies_and_deadlines(abc, ef_asr):
 
 
 def test_the_last_line_has_the_mean_of_exits_and_layers(abc):
-    from efmodel.decoding.recogniser import Recogniser, Result
-    from efmodel.decoding.screen import summary
-
-    engine = Recogniser.from_pretrained(abc).engine
+    tally = Tally(Recogniser.from_pretrained(abc).engine.exit_layers)
     results = [Result("", [], [3, 1], 60.0, 1.0), Result("", [], [1], 90.0, 1.0),
                Result("", [], [], 0.0, 0.0)]  # fmt: skip
-    assert summary(results, 0, 10.0, engine) == (
+    for result in results:
+        tally.add(result)
+    assert tally.line(0, 10.0) == (
         "3 recordings, 2.5 minutes of audio in 10.0 s, 15x real time, mean exit 1.4, "
         "1.6 of 4 layers"
     )
