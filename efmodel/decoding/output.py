@@ -1,5 +1,6 @@
 """Where transcripts go: to the terminal one after another, or into a folder, a file each."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,7 +59,7 @@ class Output:
         """Raise an error where a text beside its recording would be written over."""
         for source, path in zip(self._sources, self._paths, strict=True):
             text = path.with_name(f"{path.name}.txt")
-            beside = source.path and Path(source.path).parent == path.parent.absolute()
+            beside = os.path.dirname(source.path) == os.path.abspath(path.parent)
             if beside and "txt" in self._formats and text.exists():
                 raise UserError(
                     f"output-dir: found {text} beside its recording, wanted another folder: it may "
