@@ -1,4 +1,4 @@
-"""The commands ``ef-asr transcribe``, ``evaluate``, ``data`` and ``config``."""
+"""The commands ``ef-asr evaluate``, ``data`` and ``config``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,33 +10,6 @@ from efmodel.light_imports import skip_compiler_and_sharding
 
 Model = Annotated[Path, typer.Option(help="A saved model's folder, or a run folder.")]
 Exit = Annotated[int | None, typer.Option(help="Cut the model at this exit.")]
-
-
-@shown_errors()
-def transcribe(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Audio files.")],
-    model: Model,
-    exit: Annotated[
-        str, typer.Option(help="Exit at which each recording stops: a number, or auto.")
-    ] = "",
-) -> None:
-    """Print the words of each recording: WAV, FLAC, MP3 or Ogg, at any sample rate."""
-    skip_compiler_and_sharding()
-    from transformers.utils import logging
-
-    from efmodel.decoding.recogniser import Recogniser, Result
-
-    logging.disable_progress_bar()  # of transformers
-    recogniser = Recogniser.from_pretrained(model, exit or None)
-    unreadable = 0
-    results = (result for _, result in recogniser.transcribe_all(files))
-    for file, result in zip(files, results, strict=True):
-        if isinstance(result, Result):
-            print(f"{file}: {result.text}" if len(files) > 1 else result.text)
-        else:
-            show(str(result))
-            unreadable += 1
-    raise typer.Exit(1 if unreadable else 0)
 
 
 @shown_errors()

@@ -34,6 +34,8 @@ class Engine(Protocol):
     ----------
     num_exits : int
         E.
+    exit_layers : sequence of int
+        The layer after which each exit lies, shallow to deep.
     samples_per_frame : int
         Samples at 16 kHz from the start of one frame to that of the next.
     blank : int
@@ -41,6 +43,7 @@ class Engine(Protocol):
     """
 
     num_exits: int
+    exit_layers: Sequence[int]
     samples_per_frame: int
     blank: int
 

@@ -25,6 +25,7 @@ class Engine:
 
     def __init__(self, model: EarlyExitForCTC) -> None:
         self.num_exits = model.config.num_exits
+        self.exit_layers: Sequence[int] = tuple(model.config.exit_layers)
         self.samples_per_frame = model.config.samples_per_frame
         self.blank = int(model.config.pad_token_id)
         self.num_frames = model.config.num_frames

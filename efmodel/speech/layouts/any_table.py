@@ -23,9 +23,14 @@ def _tables(folder: Path, form: str) -> list[Path]:
 
 
 def rows(table: Path, columns: Columns) -> Rows:
-    """Yield the rows; audio files lie beside the table, in a folder of a usual name, or above."""
+    """Yield the rows."""
+    return table_rows(table, columns, *folders(table))
+
+
+def folders(table: Path) -> tuple[Path, ...]:
+    """Return where audio files may lie: beside the table, in a folder of a usual name, or above."""
     folder = table.parent
-    return table_rows(table, columns, folder, *(folder / name for name in CLIPS), folder.parent)
+    return folder, *(folder / name for name in CLIPS), folder.parent
 
 
 LAYOUT = Layout("a table", "a .csv, .tsv, .jsonl or .json file with a header", halves, rows)

@@ -1,6 +1,6 @@
 """Names of the columns that hold a table's audio file, text, speaker and times."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 # Names that people and tools give to a column, the preferred one first.
 NAMES = {
@@ -64,14 +64,16 @@ def find(names: Iterable[str], chosen: Columns) -> dict[str, str]:
     return found
 
 
-def missing(names: Iterable[str], chosen: Columns) -> str:
+def missing(names: Iterable[str], chosen: Columns, parts: Container[str] = NAMES) -> str:
     """Return what is wrong with a table's columns, or an empty string.
 
-    A table needs columns for audio file and text, and those that the run config names.
+    A table needs columns for audio file and text, and those that the run config names, as far as
+    these are among the ``parts`` that are to be read.
     """
     names = list(names)
     found = find(names, chosen)
-    lacking = [part for part in dict.fromkeys(("audio", "text", *chosen)) if part not in found]
+    needed = [part for part in dict.fromkeys(("audio", "text", *chosen)) if part in parts]
+    lacking = [part for part in needed if part not in found]
     if not lacking:
         return ""
     wanted = "; ".join(

@@ -7,13 +7,13 @@ import json
 import math
 import zlib
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from efmodel.errors import DataError
-from efmodel.speech.layouts.columns import Columns, find, missing
+from efmodel.speech.layouts.columns import NAMES, Columns, find, missing
 from efmodel.speech.layouts.layout import Fault, Row, Rows
 from efmodel.speech.layouts.paths import locate
 
@@ -21,7 +21,13 @@ SEPARATORS = ",;\t|"
 Record = tuple[str, Any]  # where it stands, and its value: {column: field}, or what else it is
 
 
-def rows(path: Path, columns: Columns, *folders: Path, quotes: bool = True) -> Rows:
+def rows(
+    path: Path,
+    columns: Columns,
+    *folders: Path,
+    quotes: bool = True,
+    parts: Container[str] = NAMES,
+) -> Rows:
     """Yield the rows of a table.
 
     Parameters
@@ -34,6 +40,8 @@ def rows(path: Path, columns: Columns, *folders: Path, quotes: bool = True) -> R
         Folders to which the audio files are relative; the table's own by default.
     quotes : bool
         Whether quotes around a CSV's field are no part of it.
+    parts : Container[str]
+        The parts of a row to read. Without "text" among them a table needs no texts.
 
     Raises
     ------
@@ -41,9 +49,9 @@ def rows(path: Path, columns: Columns, *folders: Path, quotes: bool = True) -> R
         If the table cannot be read or lacks a column.
     """
     names, records = _csv(path, quotes) if _is_csv(path) else _json(path)
-    if names and (fault := missing(names, columns)):
+    if names and (fault := missing(names, columns, parts)):
         raise DataError(f"{path}, line 1: {fault}")
-    found = find(names, columns)
+    found = {part: name for part, name in find(names, columns).items() if part in parts}
     for where, record in records:
         yield _row(where, record, found, folders or (path.parent,))
 
@@ -193,7 +201,7 @@ def _row(where: str, record: Any, found: Columns, folders: tuple[Path, ...]) -> 
         audio = audio.get("path")
     speaker = record.get(found["speaker"]) if "speaker" in found else None
     empty = [found["audio"]] if audio in (None, "") else []
-    empty += [found["text"]] if found["text"] not in record else []
+    empty += [found["text"]] if "text" in found and found["text"] not in record else []
     empty += [found["speaker"]] if "speaker" in found and speaker in (None, "") else []
     if empty:
         wanted = ", ".join(found[part] for part in ("audio", "text", "speaker") if part in found)
@@ -202,7 +210,7 @@ def _row(where: str, record: Any, found: Columns, folders: tuple[Path, ...]) -> 
         start, end = _times(record, found)
     except ValueError as error:
         return Fault(where, str(error))
-    text = record[found["text"]]
+    text = record[found["text"]] if "text" in found else None
     return Row(
         locate(str(audio), *folders),
         None if text is None else str(text),
