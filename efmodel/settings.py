@@ -469,7 +469,7 @@ class Settings:
         at_least(0),
     )
 
-    rounds: int = key(RUN, 64, "Federated rounds.", at_least(1))
+    rounds: int = key(RUN, 96, "Federated rounds.", at_least(1))
     evaluate_every: int = key(
         RUN, 1, "Evaluate on the server every so many rounds, and after the last.", at_least(1)
     )

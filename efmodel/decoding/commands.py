@@ -28,6 +28,10 @@ Deadline = Annotated[
     float | None,
     typer.Option(help="Seconds that a recording, or 30 s of a long one, may take.", min=0),
 ]
+LanguageModel = Annotated[
+    Path | None, typer.Option(help="A language model of words: an ARPA file.", show_default=False)
+]
+HotWords = Annotated[str, typer.Option(help="Words that are likely, separated by commas.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
 
 
@@ -56,6 +60,8 @@ def transcribe(
     columns: Annotated[
         str, typer.Option(help="Columns of a table that have unusual names: audio=datei.")
     ] = "",
+    lm: LanguageModel = None,
+    hotwords: HotWords = "",
     device: Device = "cpu",
     batch_seconds: Annotated[
         float, typer.Option(help="Seconds of audio that run together.", min=1)
@@ -80,7 +86,7 @@ def transcribe(
         for row in found:
             if isinstance(row, Fault):
                 screen.fail(f"{row.where}: {row.reason}")
-        recogniser = load(model, exit, policy, deadline, device)
+        recogniser = load(model, exit, policy, deadline, device, lm, hotwords)
         recogniser.engine = Watched(recogniser.engine, screen)
         screen.begin(total_seconds(recordings) if sys.stderr.isatty() else None)
         began = perf_counter()
@@ -123,6 +129,8 @@ def listen(
     exit: Exit = "",
     policy: Policy = "",
     deadline: Deadline = None,
+    lm: LanguageModel = None,
+    hotwords: HotWords = "",
     device: Device = "cpu",
     microphone: Annotated[
         str,
@@ -145,7 +153,7 @@ def listen(
     from efmodel.decoding.screen import Lines
 
     stream = opened(microphone)  # quick to fail, where loading takes seconds
-    recogniser = load(model, exit, policy, deadline, device)
+    recogniser = load(model, exit, policy, deadline, device, lm, hotwords)
     if sys.stderr.isatty():
         typer.secho(f"listening to {stream.name}; Ctrl-C ends it", dim=True, err=True)
     with Lines(words) as lines, suppress(KeyboardInterrupt):
@@ -169,13 +177,21 @@ def parse_columns(columns: str) -> dict[str, str]:
         raise UserError(str(error)) from None
 
 
-def load(model: Path, exit: str, policy: str, deadline: float | None, device: str) -> "Recogniser":
+def load(
+    model: Path,
+    exit: str,
+    policy: str,
+    deadline: float | None,
+    device: str,
+    lm: Path | None,
+    hotwords: str,
+) -> "Recogniser":
     """Return a recogniser as a user asked for it.
 
     Raises
     ------
     UserError
-        If there is no such model, exit, policy or device.
+        If there is no such model, exit, policy, device or language model.
     """
     if policy and exit not in ("", "auto"):
         raise UserError(f"policy: found exit {exit} with it, wanted auto, or no policy")
@@ -191,6 +207,8 @@ def load(model: Path, exit: str, policy: str, deadline: float | None, device: st
         device=device_named(device),
         policy=policy,
         deadline=float("inf") if deadline is None else deadline,
+        lm=lm,
+        hot_words=[word for word in hotwords.split(",") if word.strip()],
     )
 
 
