@@ -158,11 +158,11 @@ class Recogniser:
         UserError
             If "auto" is asked of a model that was not calibrated, and there is no deadline.
         """
-        from efmodel.model.loading import load
+        from efmodel.model.loading import load, local_folder
         from efmodel.model.stages import Engine as TorchEngine
 
         automatic = exit == "auto"
-        network, tokenizer = load(Path(model), None if automatic else exit_number(exit))
+        network, tokenizer = load(local_folder(model), None if automatic else exit_number(exit))
         engine = TorchEngine(network.to(device))
         thresholds: Mapping[str, Sequence[float]] = network.config.exit_thresholds or {}
         chosen: Mapping[str, Sequence[float]] = {}

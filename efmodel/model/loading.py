@@ -8,6 +8,7 @@ pretrained checkpoint (Hub name or folder).
 - ``starting_model`` returns the model from which a run starts.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,9 @@ from efmodel.speech import alphabet, vocabulary
 from efmodel.speech.normaliser import Normaliser
 
 _NO_MODEL = "model: found no config.json in {}, wanted a saved model's folder"
+
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name
 
 
 class ModelError(UserError):
@@ -59,6 +63,28 @@ def load(folder: Path, exit: int | None = None) -> Recogniser:
     with _readable(str(folder)):
         model, tokenizer = _read(folder) if _is_early_exit(folder) else _read_checkpoint(folder)
         return (model if exit is None else model.cut(exit)).eval(), tokenizer
+
+
+def local_folder(model: str | Path) -> Path:
+    """Return the folder of a model: a folder's own path, or where a name's copy of the Hub is.
+
+    Raises
+    ------
+    ModelError
+        If there is no such folder, and no such model on the Hub.
+    """
+    folder = Path(model).expanduser()
+    if folder.exists() or not _HUB_NAME.fullmatch(str(model)):
+        return folder
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(str(model), allow_patterns=["*.json", "*.safetensors"]))
+    except Exception as error:  # no network, no such name, no right to read it
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ModelError(
+            f"model: found no folder {model}, and no copy of a model of that name ({reason})"
+        ) from None
 
 
 def describe(
