@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
+import jiwer
 import numpy as np
 import torch
 import typer
@@ -119,6 +120,32 @@ def main(
         f"by one, {batched[deepest]:.2f} s in batches of {BATCH_SECONDS:g} s"
     )
     Console().print(table)
+    shown = ", ".join(
+        f"exit {e + 1} {ranking(recognisers[e], others):.2f}" for e in range(deepest + 1)
+    )
+    print(f"a right word is more confident than a wrong one with a chance of: {shown}")
+
+
+def ranking(recogniser: Recogniser, utterances: Sequence[Utterance]) -> float:
+    """Return how well words' confidences rank errors: the chance that a right word has more.
+
+    Of a right and a wrong word drawn at random (the area under the ROC curve): 1 is perfect, 0.5
+    is chance. Words that are missing have no confidence and do not count.
+    """
+    right: list[float] = []
+    wrong: list[float] = []
+    for utterance in utterances:
+        words = recogniser.transcribe(utterance.samples.numpy()).words
+        if not words:
+            continue
+        aligned = jiwer.process_words(utterance.text, " ".join(word.text for word in words))
+        for chunk in aligned.alignments[0]:
+            spoken = words[chunk.hyp_start_idx : chunk.hyp_end_idx]
+            (right if chunk.type == "equal" else wrong).extend(w.confidence for w in spoken)
+    if not (right and wrong):
+        return float("nan")
+    above = np.subtract.outer(right, wrong)
+    return float(((above > 0) + 0.5 * (above == 0)).mean())
 
 
 def one_by_one(recogniser: Recogniser, speech: Sequence[NDArray[np.float32]]) -> Callable[[], None]:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 DEVICES = ["kitchen", "car", "hall"]
 KEYS = {
     "rounds": 4, "min_nodes": 3, "min_train_nodes": 3, "fraction_train": 1.0, "local_epochs": 1,
-    "data": "audiofolder", "data_path": "", "round_timeout": 300.0,
+    "data": "audiofolder", "data_path": "", "round_timeout": 300.0, "calibrate": "off",
 }  # fmt: skip
 TRAINING = "Receiving: train message"
 
