@@ -140,7 +140,7 @@ def test_the_sweep_plans_what_its_text_says(tmp_path):
     assert {run.config["lr"] for run in runs} == {0.001, 0.003}
 
 
-@pytest.mark.programs
+@pytest.mark.slow  # minutes; tests/deployment runs what the script starts, and more
 def test_two_devices_at_home_train_one_model(tmp_path):
     speech = device_folders(tmp_path, ["kitchen", "car"], utterances=12)
     folder = tmp_path / "home"

@@ -43,7 +43,10 @@ print(float(loss))
     [
         {"frontend": "mel"},
         {"frontend": "mel", "layer_type": "conformer", "lora_rank": 2},
-        {"frontend": "waveform", "layer_type": "wavlm", "conv_dim": [24] * 7},
+        pytest.param(
+            {"frontend": "waveform", "layer_type": "wavlm", "conv_dim": [24] * 7},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["transformer", "conformer with adapters", "wavlm"],
 )

@@ -25,6 +25,7 @@ from tests.simulation.command import ef_asr, environment, invoke, processes, sta
 
 pytestmark = pytest.mark.programs
 
+SLOW = pytest.mark.slow
 FAST = ["--set", "local-epochs=1", "--set", "fraction-train=1.0"]
 
 
@@ -186,7 +187,10 @@ def test_a_refused_command_is_exit_code_2_and_leaves_no_folder(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "signum",
+    [signal.SIGHUP, *(pytest.param(s, marks=SLOW) for s in (signal.SIGINT, signal.SIGTERM))],
+)
 def test_signals_stop_a_superlink_that_does_not_answer_yet(speech, tmp_path, signum):
     (tmp_path / "tmp").mkdir()
     never = "from simulation import superlink; superlink.HEALTH = '/no-such'; import efmodel.cli"
