@@ -6,7 +6,7 @@ from logging import INFO, WARNING
 from typing import Any
 
 import torch
-from flwr.app import ArrayRecord, Context
+from flwr.app import ArrayRecord, ConfigRecord, Context
 from flwr.common import log
 from flwr.serverapp import Grid
 from flwr.superlink.grid import InMemoryGrid
@@ -83,15 +83,35 @@ def federate(grid: Grid, context: Context) -> RunFolder:
         arrays = rounds.run(start, after)
         model.to("cpu")  # it was scored on a GPU where there is one
         model.load_state_dict(arrays.to_torch_state_dict())
-        if not strategy.client_models(model.config):  # clients hold the whole model, or a cut of it
-            everyone = list(nodes.met.values())
-            thresholds = calibrate(grid, everyone, settings, request, arrays, model.config)
-            model.config.update({"exit_thresholds": thresholds})
-            if thresholds and test_set:
-                score = adaptive_score(model.eval(), tokenizer, test_set, BATCH_SECONDS)
-                folder.write_adaptive(score)
+        add_thresholds(grid, strategy, settings, request, arrays, model)
+        if model.config.exit_thresholds and test_set:
+            score = adaptive_score(model.eval(), tokenizer, test_set, BATCH_SECONDS)
+            folder.write_adaptive(score)
         write_results(folder, settings, model, tokenizer)
     return folder
+
+
+def add_thresholds(
+    grid: Grid,
+    strategy: RunStrategy,
+    settings: Settings,
+    request: ConfigRecord,
+    arrays: ArrayRecord,
+    model: EarlyExitForCTC,
+) -> None:
+    """Put the thresholds of adaptive exits into the trained model's configuration.
+
+    Whatever goes wrong, the run ends with its model: ``ef-asr calibrate`` can do it later.
+    """
+    if strategy.client_models(model.config):
+        return  # clients hold no cut of this model
+    nodes = list(strategy.nodes.met.values())
+    try:
+        found = calibrate(grid, nodes, settings, request, arrays, model.config)
+    except Exception as error:
+        log(WARNING, "calibration: failed, so the model has no thresholds: %s", error)
+    else:
+        model.config.update({"exit_thresholds": found})
 
 
 def write_config(folder: RunFolder, config: Mapping[str, Any], after: int) -> None:

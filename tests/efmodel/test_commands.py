@@ -16,21 +16,13 @@ from efmodel.cli import build, main
 from efmodel.decoding import make_lm
 from efmodel.speech import vocabulary
 from efmodel.speech.normaliser import Normaliser
-from tests.conftest import small_config, tone, write_folder
+from tests.conftest import small_config, tone, write_abc, write_folder
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A model that says "a" at exit 1, "b" at exit 2 and "c" at exit 3, whatever it hears."""
-    model = EarlyExitForCTC(small_config())
-    for exit, letter in enumerate("abc", start=1):
-        bias = torch.full((len(vocabulary.CHARACTERS),), -100.0)
-        bias[vocabulary.CHARACTERS[letter]] = 100.0
-        model.exits[str(exit)].projection.bias.data = bias
-    path = tmp_path_factory.mktemp("run") / "model"
-    model.save_pretrained(path)
-    vocabulary.tokenizer_from(vocabulary.CHARACTERS).save_pretrained(path)
-    return path
+    return write_abc(tmp_path_factory.mktemp("run") / "model")
 
 
 def ef_asr(*arguments: object):
