@@ -58,6 +58,12 @@ def test_two_rounds_give_what_they_gave(tmp_path):
         for name in ("loss", "train-loss", "cer"):
             assert found.pop(name) == pytest.approx(stored.pop(name), rel=TOLERANCE), name
         assert found == stored
+    # Clients that hold the whole model counted when to stop; the server's test set says what
+    # that gives.
+    adaptive = json.loads((tmp_path / "run" / "adaptive.json").read_text())
+    assert adaptive["policy"] == "confidence" and 2 <= adaptive["layers"] <= 6
+    assert 0.4 < adaptive["multiply-adds"] <= 1
+    assert "With adaptive exits" in (tmp_path / "run" / "report.html").read_text()
 
 
 if __name__ == "__main__":
