@@ -42,7 +42,9 @@ print(float(loss))
     "changes",
     [
         {"frontend": "mel"},
-        {"frontend": "mel", "layer_type": "conformer", "lora_rank": 2},
+        pytest.param(
+            {"frontend": "mel", "layer_type": "conformer", "lora_rank": 2}, marks=pytest.mark.slow
+        ),
         pytest.param(
             {"frontend": "waveform", "layer_type": "wavlm", "conv_dim": [24] * 7},
             marks=pytest.mark.slow,

@@ -272,8 +272,22 @@ def short_example(folder: Path) -> Path:
 
 
 @pytest.mark.programs
-def test_a_sweep_stops_goes_on_and_compares(speech, tmp_path):
-    """Interrupt it after a round: the same command finishes the runs, and repeats nothing."""
+def test_a_sweep_runs_its_methods_and_compares_them(speech, tmp_path):
+    file, out = short_example(tmp_path), tmp_path / "out"
+    command = ["sweep", str(file), "--data", str(speech), "--output", str(out)]
+    done = ef_asr(*command, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = Path(done.stdout.splitlines()[-1])
+    assert page.suffix == ".html"
+    assert "hetero" in page.read_text() and "exclusive" in page.read_text()
+    assert sorted(len(read_metrics(path)) for path in out.rglob("metrics.jsonl")) == [2, 6]
+    again = invoke(sweep, file, "--data", speech, "--output", out)
+    assert again.exit_code == 0 and "runs: 2; done: 2" in again.stdout
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_interrupted_goes_on(speech, tmp_path):
+    """The same command finishes the runs, and repeats nothing."""
     file, out = short_example(tmp_path), tmp_path / "out"
     command = ["sweep", str(file), "--data", str(speech), "--output", str(out)]
     first = start(*command, cwd=tmp_path)
@@ -290,12 +304,6 @@ def test_a_sweep_stops_goes_on_and_compares(speech, tmp_path):
     assert not processes(tmp_path)
     again = ef_asr(*command, cwd=tmp_path)
     assert again.returncode == 0, again.stdout + again.stderr
-    page = Path(again.stdout.splitlines()[-1])
-    assert page.suffix == ".html"
-    assert "hetero" in page.read_text() and "exclusive" in page.read_text()
     assert read_metrics(metrics)[: len(before)] == before
     assert sorted(len(read_metrics(path)) for path in out.rglob("metrics.jsonl")) == [2, 6]
     assert len(json.loads((metrics.parent / "command.json").read_text())["commands"]) == 2
-
-    third = invoke(sweep, file, "--data", speech, "--output", out)
-    assert third.exit_code == 0 and "runs: 2; done: 2" in third.stdout
