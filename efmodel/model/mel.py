@@ -67,7 +67,14 @@ def log_mel(
         samples.float(), pad=0, window=window, n_fft=N_FFT, hop_length=HOP, win_length=WINDOW,
         power=2.0, normalized=False, center=True, pad_mode="constant",
     )  # [batch, frequencies, mel frames]  # fmt: skip
-    mel = power.transpose(1, 2) @ filters
+    return normalised(power.transpose(1, 2) @ filters, lengths, normalisation)
+
+
+def normalised(mel: Tensor, lengths: Tensor, normalisation: str) -> tuple[Tensor, Tensor]:
+    """Return log-mel bands of energies ``[batch, mel frames, bands]``, and their lengths.
+
+    ``lengths`` and ``normalisation`` are those of ``log_mel``.
+    """
     lengths = lengths // HOP + 1
     mask = frame_mask(lengths, mel.shape[1])[:, :, None]
     normalise = by_speech_level if normalisation == "speech" else by_utterance
@@ -155,7 +162,13 @@ class MelFeatureExtractor(nn.Module):
             )
         if self.training:
             features = mask_bands_and_frames(features, self.config)
-        features = features.to(next(self.parameters()).dtype)
+        return self.subsample(features.to(next(self.parameters()).dtype), lengths)
+
+    def subsample(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the convolutions' output ``[batch, frames, conv_dim]`` and lengths ``[batch]``.
+
+        ``features`` is ``[batch, mel frames, num_mel_bins]``, ``lengths`` its ``[batch]``.
+        """
         hidden = features.transpose(1, 2)  # (B, T, F) -> (B, F, T)
         for conv, stride in zip(self.conv_layers, self.strides, strict=True):
             hidden = nn.functional.gelu(conv(hidden))
