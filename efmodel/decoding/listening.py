@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from efmodel.decoding.long_form import SAMPLE_RATE
 from efmodel.decoding.stages import Samples
-from efmodel.speech.resampling import resample
+from efmodel.speech.resampling import SAMPLE_RATE, resample
 
 if TYPE_CHECKING:
     from efmodel.decoding.recogniser import Recogniser, Result

@@ -19,11 +19,12 @@ import numpy as np
 from efmodel.decoding.beam import BeamSearch
 from efmodel.decoding.decoder import Beam, Decoder, Greedy
 from efmodel.decoding.loaded import load
-from efmodel.decoding.long_form import SAMPLE_RATE, Window, windows
+from efmodel.decoding.long_form import Window, windows
 from efmodel.decoding.policy import ExitPolicy, parse
 from efmodel.decoding.stages import Engine, Samples, run, stage_seconds
 from efmodel.decoding.words import Tokens, Word, text_of, words
 from efmodel.errors import UserError
+from efmodel.speech.resampling import SAMPLE_RATE
 from efmodel.speech.sound import AudioError
 
 BATCH_SECONDS = 30.0  # of audio; on a CPU larger batches take as long, and have more padding

@@ -25,13 +25,14 @@ from efmodel.model.lora import merged
 
 def exportable(model: EarlyExitForCTC) -> EarlyExitForCTC:
     """Return a copy of a model in float32 whose weights are plain: no adapters, no weight norm."""
-    plain = merged(model).cut(model.config.num_exits).cpu().float().eval()
+    plain: EarlyExitForCTC = merged(model).cut(model.config.num_exits).cpu().float().eval()
     plain.set_attn_implementation("eager")  # matrix products and a softmax
     for module in plain.modules():
         if parametrize.is_parametrized(module):
             for name in list(module.parametrizations):
                 parametrize.remove_parametrizations(module, name)
-    return plain.requires_grad_(False)
+    plain.requires_grad_(False)
+    return plain
 
 
 def stages(model: EarlyExitForCTC) -> list[nn.Module]:

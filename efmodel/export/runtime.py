@@ -98,9 +98,10 @@ class Stages:
         options.only_execute_path_to_fetches = True  # a head that nobody asks for is not run
         wanted = [o.name for o in stage.get_outputs() if with_head or o.name != "log_probs"]
         found = dict(zip(wanted, stage.run(wanted, self._inputs, options), strict=True))
-        frames = found.get("frames", self._inputs.get("frames"))
+        frames = found["frames"] if "frames" in found else self._inputs["frames"]
         self._inputs = {"hidden_in": found["hidden"], "frames": frames}
-        return found.get("log_probs", np.empty((len(frames), 0, 0), np.float32))
+        log_probs: NDArray[np.float32] = found.get("log_probs", np.empty((len(frames), 0, 0)))
+        return log_probs
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these utterances only: positions among those still on the way."""

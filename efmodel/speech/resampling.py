@@ -54,4 +54,5 @@ def _kernel(old: int, new: int) -> Samples:
     before = np.arange(-reach, old + reach)[:, None] / old  # times of the samples that are seen
     crossings = np.clip((before - np.arange(new) / new) * cut_off, -ZEROS, ZEROS)
     window = np.cos(crossings * np.pi / (2 * ZEROS)) ** 2
-    return (np.sinc(crossings) * window * cut_off / old).astype(np.float32)
+    kernel: Samples = (np.sinc(crossings) * window * cut_off / old).astype(np.float32)
+    return kernel

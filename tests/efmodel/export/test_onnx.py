@@ -75,7 +75,7 @@ def test_adapters_are_merged(tokenizer, tmp_path):
 def test_a_stage_that_says_something_else_is_refused(tokenizer, tmp_path, monkeypatch):
     def slightly_wrong(model):
         plain = exportable(model)
-        plain.exits["2"].projection.weight.data[5] += 0.01
+        plain.exits["2"].projection.bias.data[5] += 0.01
         return plain
 
     monkeypatch.setattr(onnx, "exportable", slightly_wrong)
