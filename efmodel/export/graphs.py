@@ -140,7 +140,7 @@ class MelFrontEnd(nn.Module):
     def __init__(self, extractor: mel.MelFeatureExtractor) -> None:
         super().__init__()
         self.extractor = extractor
-        window, filters = mel._constants(extractor.config.num_mel_bins)
+        window, filters = mel.constants(extractor.config.num_mel_bins)
         frequency = torch.arange(len(filters), dtype=torch.float64)[:, None]
         angle = 2 * math.pi / mel.N_FFT * frequency * torch.arange(mel.WINDOW)
         waves = torch.cat([angle.cos(), angle.sin()]) * window.double()

@@ -18,9 +18,12 @@ from tests.efmodel.export.test_onnx import voices
 
 SCRIPT = """
 import json, sys
-from efmodel import Recogniser
+from pathlib import Path
+from efmodel.decoding.commands import load
 model, policy, *files = sys.argv[1:]
-recogniser = Recogniser.from_pretrained(model, "auto" if policy else None, policy=policy)
+searching = load(Path(model), "", "", None, "auto", None, "ab")
+assert searching.transcribe(files[0]).seconds == 0.7
+recogniser = load(Path(model), "auto", policy, 60.0, "auto", None, "")
 alone = [recogniser.transcribe(file) for file in files]
 together = [result for _, result in recogniser.transcribe_all(files)]
 loaded = [name for name in ("torch", "torchaudio", "transformers") if name in sys.modules]
