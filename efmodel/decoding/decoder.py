@@ -94,9 +94,7 @@ def _best_path(log_probs: NDArray[np.float32], states: NDArray[np.int64]) -> NDA
         leave out the blank between two labels that differ, and the first and the last one.
     """
     frames, size = len(log_probs), len(states)
-    skipped = np.zeros(
-        size, bool
-    )  # whether a path may come to a state from the one before the last
+    skipped = np.zeros(size, bool)  # whether a path may leave out the state before this one
     skipped[3::2] = states[3::2] != states[1:-2:2]
     steps = np.zeros((frames, size), np.int8)  # states that the path advances by into a frame
     ways = np.full((3, size), -np.inf)
