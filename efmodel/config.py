@@ -6,8 +6,8 @@ from typing import Any, Literal
 from transformers import Wav2Vec2Config
 
 from efmodel.errors import UserError
+from efmodel.speech.resampling import SAMPLE_RATE as SAMPLE_RATE  # needed without transformers
 
-SAMPLE_RATE = 16_000  # Hz, of every waveform inside the project
 HOP = 160  # samples between mel frames: 10 ms, so 100 mel frames a second
 IGNORED = -100  # padding of a batch's labels, as everywhere in transformers
 

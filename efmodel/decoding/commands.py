@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from efmodel.errors import UserError, shown_errors
+from efmodel.export.folder import is_exported
 from efmodel.light_imports import skip_compiler_and_sharding
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from efmodel.decoding.screen import Screen, Tally
     from efmodel.decoding.sources import Source
 
-Model = Annotated[Path, typer.Option(help="A saved model's folder, or a run folder.")]
+Model = Annotated[
+    Path, typer.Option(help="A saved model's folder, a run folder, or an exported model's folder.")
+]
 Exit = Annotated[str, typer.Option(help="Exit at which each recording stops: a number, or auto.")]
 Policy = Annotated[
     str,
@@ -195,21 +198,30 @@ def load(
     """
     if policy and exit not in ("", "auto"):
         raise UserError(f"policy: found exit {exit} with it, wanted auto, or no policy")
-    skip_compiler_and_sharding()
-    from transformers.utils import logging
-
     from efmodel.decoding.recogniser import Recogniser
 
-    logging.disable_progress_bar()  # of transformers
+    if is_exported(model):
+        device = "cpu" if device == "auto" else device
+    else:
+        prepare_transformers()
+        device = device_named(device)
     return Recogniser.from_pretrained(
         model,
         exit or ("auto" if policy else None),
-        device=device_named(device),
+        device=device,
         policy=policy,
         deadline=float("inf") if deadline is None else deadline,
         lm=lm,
         hot_words=[word for word in hotwords.split(",") if word.strip()],
     )
+
+
+def prepare_transformers() -> None:
+    """Import transformers quickly, and without its progress bars."""
+    skip_compiler_and_sharding()
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def device_named(name: str) -> str:

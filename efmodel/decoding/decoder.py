@@ -71,11 +71,42 @@ def aligned(log_probs: NDArray[np.float32], labels: Sequence[int], blank: int) -
     """
     if not labels:
         return []
-    import torch
-    from torchaudio.functional import forced_align, merge_tokens
+    states = np.full(2 * len(labels) + 1, blank)  # of a path: blanks around each label
+    states[1::2] = labels
+    path = _best_path(log_probs, states)
+    aligned_labels = []
+    for number, label in enumerate(labels):
+        first, end = np.searchsorted(path, [2 * number + 1, 2 * number + 2])
+        best = float(log_probs[first:end, label].max())
+        aligned_labels.append(Label(label, int(first), int(end), best))
+    return aligned_labels
 
-    emissions = torch.from_numpy(log_probs)[None]
-    path, scores = forced_align(emissions, torch.tensor([labels], dtype=torch.int32), blank=blank)
-    spans = merge_tokens(path[0], scores[0], blank=blank)
-    best = scores[0].tolist()
-    return [Label(s.token, s.start, s.end, max(best[s.start : s.end])) for s in spans]
+
+def _best_path(log_probs: NDArray[np.float32], states: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the state of each frame on the most probable path through the states in their order.
+
+    Parameters
+    ----------
+    log_probs : ndarray
+        ``[frames, vocab]``.
+    states : ndarray
+        ``[states]``, the label of each state: blank, label, blank, label ... blank. A path may
+        leave out the blank between two labels that differ, and the first and the last one.
+    """
+    frames, size = len(log_probs), len(states)
+    skipped = np.zeros(size, bool)  # whether a path may leave out the state before this one
+    skipped[3::2] = states[3::2] != states[1:-2:2]
+    steps = np.zeros((frames, size), np.int8)  # states that the path advances by into a frame
+    ways = np.full((3, size), -np.inf)
+    best = np.full(size, -np.inf)
+    best[:2] = log_probs[0, states[:2]]
+    for frame in range(1, frames):
+        ways[0], ways[1, 1:] = best, best[:-1]
+        ways[2, 2:] = np.where(skipped[2:], best[:-2], -np.inf)
+        steps[frame] = ways.argmax(0)
+        best = ways.max(0) + log_probs[frame, states]
+    path = np.empty(frames, np.int64)
+    path[-1] = size - 1 if best[-1] > best[-2] else size - 2
+    for frame in range(frames - 1, 0, -1):
+        path[frame - 1] = path[frame] - steps[frame, path[frame]]
+    return path

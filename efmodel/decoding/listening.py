@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from efmodel.decoding.long_form import SAMPLE_RATE
 from efmodel.decoding.stages import Samples
+from efmodel.speech.resampling import SAMPLE_RATE, resample
 
 if TYPE_CHECKING:
     from efmodel.decoding.recogniser import Recogniser, Result
@@ -175,22 +175,10 @@ def listen(
         if not piece.complete and not (partial and seconds - known >= wait):
             continue
         began = perf_counter()
-        result = recogniser.transcribe(at_16_khz(piece.samples, rate))
+        result = recogniser.transcribe(resample(piece.samples, rate))
         wait = max(PARTIAL, 2 * (perf_counter() - began))
         known = 0.0 if piece.complete else seconds
         yield Heard(result, piece.start, piece.complete)
-
-
-def at_16_khz(samples: Samples, rate: int) -> Samples:
-    """Return samples ``[samples]`` of any sample rate at 16 kHz."""
-    if rate == SAMPLE_RATE:
-        return samples
-    import torch
-
-    from efmodel.speech.audio import resample
-
-    resampled: Samples = resample(torch.from_numpy(samples), rate).numpy()
-    return resampled
 
 
 def decibels(block: Samples) -> float:

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-SAMPLE_RATE = 16_000  # Hz
+from efmodel.speech.resampling import SAMPLE_RATE
+
 WINDOW = 30.0  # seconds, as the longest recording that is evaluated in one piece
 OVERLAP = 3.0  # seconds that two windows share; the outer half of it is dropped on each side
 

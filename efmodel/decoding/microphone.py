@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from efmodel.decoding.long_form import SAMPLE_RATE
 from efmodel.decoding.stages import Samples
 from efmodel.errors import UserError
+from efmodel.speech.resampling import SAMPLE_RATE
 
 STANDARD_INPUT = "-"
 CHUNK_SECONDS = 0.1

@@ -3,8 +3,8 @@
     recogniser = Recogniser.from_pretrained("my-run", exit="auto")
     print(recogniser.transcribe("hello.wav").text)
 
-torch is imported only where a model of torch is loaded: :mod:`efmodel.decoding.stages` says what
-an engine of another library must be.
+torch is imported only where a model of torch is loaded, not for one of ``ef-asr export``:
+:mod:`efmodel.decoding.stages` says what an engine must be.
 """
 
 import os
@@ -18,11 +18,13 @@ import numpy as np
 
 from efmodel.decoding.beam import BeamSearch
 from efmodel.decoding.decoder import Beam, Decoder, Greedy
-from efmodel.decoding.long_form import SAMPLE_RATE, Window, windows
+from efmodel.decoding.loaded import load
+from efmodel.decoding.long_form import Window, windows
 from efmodel.decoding.policy import ExitPolicy, parse
 from efmodel.decoding.stages import Engine, Samples, run, stage_seconds
 from efmodel.decoding.words import Tokens, Word, text_of, words
 from efmodel.errors import UserError
+from efmodel.speech.resampling import SAMPLE_RATE
 from efmodel.speech.sound import AudioError
 
 BATCH_SECONDS = 30.0  # of audio; on a CPU larger batches take as long, and have more padding
@@ -133,13 +135,13 @@ class Recogniser:
         Parameters
         ----------
         model : str or Path
-            A run folder, the folder of a saved model or of a CTC checkpoint of transformers, or a
-            name on the Hub.
+            A run folder, the folder of a saved model, of an exported one or of a CTC checkpoint of
+            transformers, or a name on the Hub. An exported one needs no torch.
         exit : int, "auto" or None
             The exit (from 1) at which every recording stops, or "auto" for as deep as each needs.
             By default the deepest one.
         device : str
-            As torch names it.
+            As torch names it; an exported model runs on the "cpu".
         policy : str
             With "auto": the scores that decide, such as "confidence" or "confidence+agreement". By
             default the one that ``ef-asr calibrate`` found to save the most.
@@ -158,21 +160,14 @@ class Recogniser:
         UserError
             If "auto" is asked of a model that was not calibrated, and there is no deadline.
         """
-        from efmodel.model.loading import load, local_folder
-        from efmodel.model.stages import Engine as TorchEngine
-
         automatic = exit == "auto"
-        network, tokenizer = load(local_folder(model), None if automatic else exit_number(exit))
-        engine = TorchEngine(network.to(device))
-        thresholds: Mapping[str, Sequence[float]] = network.config.exit_thresholds or {}
+        loaded = load(model, None if automatic else exit_number(exit), device)
         chosen: Mapping[str, Sequence[float]] = {}
-        if automatic and (thresholds or policy or deadline == float("inf")):
-            chosen = parse(policy or network.config.exit_policy, thresholds)
-        costs = stage_seconds(engine) if deadline < float("inf") else ()
-        search = None
-        if lm or hot_words:
-            search = BeamSearch.of_tokenizer(tokenizer, hot_words, language_model=lm)
-        return cls(engine, Tokens.of(tokenizer), ExitPolicy(chosen, deadline, costs), search)
+        if automatic and (loaded.thresholds or policy or deadline == float("inf")):
+            chosen = parse(policy or loaded.policy, loaded.thresholds)
+        costs = stage_seconds(loaded.engine) if deadline < float("inf") else ()
+        search = loaded.search(hot_words, lm) if lm or hot_words else None
+        return cls(loaded.engine, loaded.tokens, ExitPolicy(chosen, deadline, costs), search)
 
     def transcribe(self, audio: Audio) -> Result:
         """Return what is said in one recording.
@@ -312,7 +307,7 @@ def chunks(audio: Audio) -> Iterator[Samples]:
         from efmodel.speech.stream import stream
 
         source: Any = audio.read() if hasattr(audio, "read") else audio
-        yield from (chunk.numpy() for chunk in stream(source, name_of(audio)))
+        yield from stream(source, name_of(audio))
         return
     samples = np.asarray(audio)
     if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):

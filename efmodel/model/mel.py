@@ -27,7 +27,7 @@ CENTRE, SCALE = -4.5, 2.5  # mean and deviation of speech
 
 
 @lru_cache
-def _constants(num_mel_bins: int) -> tuple[Tensor, Tensor]:
+def constants(num_mel_bins: int) -> tuple[Tensor, Tensor]:
     """Return window and filter bank; as buffers, a model in bfloat16 would round them.
 
     A model makes them when it is built: made in a forward pass that is traced for an export, they
@@ -62,12 +62,19 @@ def log_mel(
     tuple of Tensor
         Features ``[batch, mel frames, num_mel_bins]`` and their lengths ``[batch]``.
     """
-    window, filters = (constant.to(samples.device) for constant in _constants(num_mel_bins))
+    window, filters = (constant.to(samples.device) for constant in constants(num_mel_bins))
     power = torchaudio.functional.spectrogram(
         samples.float(), pad=0, window=window, n_fft=N_FFT, hop_length=HOP, win_length=WINDOW,
         power=2.0, normalized=False, center=True, pad_mode="constant",
     )  # [batch, frequencies, mel frames]  # fmt: skip
-    mel = power.transpose(1, 2) @ filters
+    return normalised(power.transpose(1, 2) @ filters, lengths, normalisation)
+
+
+def normalised(mel: Tensor, lengths: Tensor, normalisation: str) -> tuple[Tensor, Tensor]:
+    """Return log-mel bands of energies ``[batch, mel frames, bands]``, and their lengths.
+
+    ``lengths`` and ``normalisation`` are those of ``log_mel``.
+    """
     lengths = lengths // HOP + 1
     mask = frame_mask(lengths, mel.shape[1])[:, :, None]
     normalise = by_speech_level if normalisation == "speech" else by_utterance
@@ -130,7 +137,7 @@ class MelFeatureExtractor(nn.Module):
         super().__init__()
         self.config = config
         self.strides = config.conv_stride
-        _constants(config.num_mel_bins)
+        constants(config.num_mel_bins)
         sizes = [config.num_mel_bins, *config.conv_dim]
         self.conv_layers = nn.ModuleList(
             nn.Conv1d(sizes[i], sizes[i + 1], kernel, stride, padding=kernel // 2)
@@ -155,7 +162,13 @@ class MelFeatureExtractor(nn.Module):
             )
         if self.training:
             features = mask_bands_and_frames(features, self.config)
-        features = features.to(next(self.parameters()).dtype)
+        return self.subsample(features.to(next(self.parameters()).dtype), lengths)
+
+    def subsample(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the convolutions' output ``[batch, frames, conv_dim]`` and lengths ``[batch]``.
+
+        ``features`` is ``[batch, mel frames, num_mel_bins]``, ``lengths`` its ``[batch]``.
+        """
         hidden = features.transpose(1, 2)  # (B, T, F) -> (B, F, T)
         for conv, stride in zip(self.conv_layers, self.strides, strict=True):
             hidden = nn.functional.gelu(conv(hidden))

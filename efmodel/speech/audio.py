@@ -5,8 +5,6 @@ count. A source is a path, one with times (:mod:`efmodel.speech.segments`), or a
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import groupby
 from logging import getLogger
 from operator import itemgetter
@@ -14,24 +12,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import soundfile
 import torch
-import torchaudio
 from torch import Tensor
 
 from efmodel.config import SAMPLE_RATE
-from efmodel.speech import sound
-from efmodel.speech.ffmpeg import FfmpegError
+from efmodel.speech import resampling, sound
+from efmodel.speech.sound import CANCELLED, named_errors
 from efmodel.speech.sound import AudioError as AudioError  # part of this module's interface
+from efmodel.speech.sound import NoFileError as NoFileError
 
 TOLERANCE = 0.1  # seconds by which a header may be wrong without a remark; MP3 encoders pad
-CANCELLED = 0.01  # share of the channels' amplitude that is left in the mean of opposite channels
 FULL_SCALE = 0.999  # amplitude of a sample that was clipped, or nearly
-LARGEST_KERNEL = 1_000_000  # weights of torchaudio's resampling filter; 44.1 kHz needs 77,616
-
-
-class NoFileError(AudioError):
-    """An audio file that is missing."""
 
 
 class Recording(NamedTuple):
@@ -138,7 +129,7 @@ def load(source: str | Path | bytes, name: str = "") -> Tensor:
     """
     recording = decode(source, name)
     if recording.remark:
-        getLogger(__name__).warning("%s: %s", _label(source, name), recording.remark)
+        getLogger(__name__).warning("%s: %s", sound.label(source, name), recording.remark)
     return recording.samples
 
 
@@ -184,48 +175,5 @@ def _amplitude(blocks: list[tuple[int, Tensor]]) -> float:
 
 
 def resample(samples: Tensor, rate: int) -> Tensor:
-    """Return samples ``[samples]`` of any sample rate at 16 kHz.
-
-    torchaudio's filter has a weight for each pair of phases: 0.8 billion for 47,999 Hz. Such rates
-    are resampled by their Fourier transform, whose cost depends on the length alone: silence makes
-    it a multiple of a time that is a whole number of samples at both rates, at most a second.
-    """
-    if rate == SAMPLE_RATE:
-        return samples
-    common = math.gcd(rate, SAMPLE_RATE)
-    old, new = rate // common, SAMPLE_RATE // common  # so many samples take the same time
-    if old * new <= LARGEST_KERNEL:
-        resampled: Tensor = torchaudio.functional.resample(samples, rate, SAMPLE_RATE)
-        return resampled
-    times = math.ceil(len(samples) / old)
-    spectrum = torch.fft.rfft(samples, times * old)
-    # Frequencies above half the new rate are cut off, or there are none.
-    whole: Tensor = torch.fft.irfft(spectrum, times * new) * (new / old)
-    return whole[: math.ceil(len(samples) * new / old)]
-
-
-def _label(source: str | Path | bytes, name: str) -> str:
-    return name or ("audio bytes" if isinstance(source, bytes) else str(source))
-
-
-@contextmanager
-def named_errors(source: str | Path | bytes, name: str) -> Iterator[None]:
-    """Turn whatever goes wrong with a recording into an ``AudioError`` that starts with its name.
-
-    One boundary: no file, however broken, ends the work on the others.
-    """
-    label = _label(source, name)
-    try:
-        yield
-    except (AudioError, FfmpegError) as error:
-        raise AudioError(f"{label}: {error}") from None
-    except FileNotFoundError as error:
-        raise NoFileError(f"{label}: found no file, wanted audio") from error
-    except Exception as error:
-        raise AudioError(f"{label}: found no readable audio ({_reason(error)})") from error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, soundfile.LibsndfileError):
-        return str(error.error_string)  # without the file's name
-    return str(error) or type(error).__name__
+    """Return samples ``[samples]`` of any sample rate at 16 kHz."""
+    return torch.from_numpy(resampling.resample(samples.numpy(), rate))

@@ -19,6 +19,7 @@ from efmodel.speech.segments import WHOLE, Segment, parse
 MP3_FRAME = 1152  # samples; the most that is lost where an MP3 file is cut off
 UNKNOWN = 1 << 62  # frames or more: libsndfile's way to say that the header does not know
 SAMPLE_RATES = (1_000, 1_000_000)  # Hz; any other one is a header's mistake
+CANCELLED = 0.01  # share of the channels' amplitude that is left in the mean of opposite channels
 # Formats in which libsndfile finds a time exactly; in others what comes before it is decoded.
 SEEKABLE = ("WAV", "WAVEX", "FLAC", "NIST", "W64", "RF64", "AIFF", "AU", "CAF")
 
@@ -27,6 +28,10 @@ Blocks = Iterator[tuple[NDArray[np.float32], int]]  # [frames, channels], and th
 
 class AudioError(UserError):
     """An audio file that is missing, broken or empty."""
+
+
+class NoFileError(AudioError):
+    """An audio file that is missing."""
 
 
 class _File(soundfile.SoundFile):  # type: ignore[misc]
@@ -213,3 +218,31 @@ def _read(file: _File, size: int, at: int = 0) -> Blocks:
 
 def _bytes(source: str | bytes) -> bytes:
     return source if isinstance(source, bytes) else Path(source).read_bytes()
+
+
+def label(source: str | Path | bytes, name: str) -> str:
+    """Return what to call a recording in messages: its name if it has one, else its path."""
+    return name or ("audio bytes" if isinstance(source, bytes) else str(source))
+
+
+@contextmanager
+def named_errors(source: str | Path | bytes, name: str) -> Iterator[None]:
+    """Turn whatever goes wrong with a recording into an ``AudioError`` that starts with its name.
+
+    One boundary: no file, however broken, ends the work on the others.
+    """
+    found = label(source, name)
+    try:
+        yield
+    except (AudioError, ffmpeg.FfmpegError) as error:
+        raise AudioError(f"{found}: {error}") from None
+    except FileNotFoundError as error:
+        raise NoFileError(f"{found}: found no file, wanted audio") from error
+    except Exception as error:
+        raise AudioError(f"{found}: found no readable audio ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, soundfile.LibsndfileError):
+        return str(error.error_string)  # without the file's name
+    return str(error) or type(error).__name__

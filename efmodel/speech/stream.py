@@ -1,15 +1,16 @@
-"""A recording of any length, decoded in chunks: memory does not grow with it."""
+"""A recording of any length, decoded in chunks: memory does not grow with it.
+
+Only numpy and soundfile are needed here: a device without torch decodes in the same way.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from efmodel.config import SAMPLE_RATE
-from efmodel.speech import audio, sound
+from efmodel.speech import sound
+from efmodel.speech.resampling import SAMPLE_RATE, Samples, resample
 
 CHUNK = 30  # seconds that are resampled at once; whole seconds are whole samples at every rate
 CONTEXT = 1  # seconds on each side of a chunk that resampling sees too
@@ -18,7 +19,7 @@ Pairs = NDArray[np.float32]  # [samples, 2]: the mean of the channels, and the f
 _NOTHING: Pairs = np.empty((0, 2), np.float32)
 
 
-def stream(source: str | Path | bytes, name: str = "") -> Iterator[Tensor]:
+def stream(source: str | Path | bytes, name: str = "") -> Iterator[Samples]:
     """Yield the samples of :func:`efmodel.speech.audio.load` in chunks ``[samples]`` at 16 kHz.
 
     Channels that cancel each other out are found in each chunk by itself.
@@ -28,18 +29,18 @@ def stream(source: str | Path | bytes, name: str = "") -> Iterator[Tensor]:
     AudioError
         As :func:`efmodel.speech.audio.load`; the chunks before the fault come first.
     """
-    with audio.named_errors(source, name), sound.opened(source) as file:
+    with sound.named_errors(source, name), sound.opened(source) as file:
         empty = True
         for chunk in _resampled(file.blocks):
-            if not bool(torch.isfinite(chunk).all()):
-                raise audio.AudioError("found infinite or undefined samples, wanted finite numbers")
+            if not np.isfinite(chunk).all():
+                raise sound.AudioError("found infinite or undefined samples, wanted finite numbers")
             empty = False
             yield chunk
         if empty:
-            raise audio.AudioError("found no samples, wanted audio")
+            raise sound.AudioError("found no samples, wanted audio")
 
 
-def _resampled(blocks: sound.Blocks) -> Iterator[Tensor]:
+def _resampled(blocks: sound.Blocks) -> Iterator[Samples]:
     """Yield mono chunks at 16 kHz of blocks ``[frames, channels]``, each with its sample rate."""
     before, held, rate = _NOTHING, _NOTHING, 0
     for block, block_rate in blocks:
@@ -56,11 +57,11 @@ def _resampled(blocks: sound.Blocks) -> Iterator[Tensor]:
         yield _chunk(before, held, _NOTHING, rate)
 
 
-def _chunk(before: Pairs, chunk: Pairs, after: Pairs, rate: int) -> Tensor:
+def _chunk(before: Pairs, chunk: Pairs, after: Pairs, rate: int) -> Samples:
     """Return a chunk ``[samples]`` at 16 kHz, resampled with what is around it."""
     both = np.concatenate([before, chunk, after[: CONTEXT * rate]])
-    cancelled = np.abs(both[:, 0]).max() < audio.CANCELLED * np.abs(both[:, 1]).max()
-    resampled = audio.resample(torch.from_numpy(both[:, int(cancelled)].copy()), rate)
+    cancelled = np.abs(both[:, 0]).max() < sound.CANCELLED * np.abs(both[:, 1]).max()
+    resampled = resample(both[:, int(cancelled)], rate)
     first = len(before) // rate * SAMPLE_RATE
     last = first + len(chunk) // rate * SAMPLE_RATE if len(after) else None
     return resampled[first:last]

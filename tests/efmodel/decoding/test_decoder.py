@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchaudio.functional import forced_align, merge_tokens
 
 from efmodel.decoding.beam import BeamSearch
 from efmodel.decoding.decoder import Beam, Greedy, aligned
@@ -29,6 +30,21 @@ def test_aligning_the_greedy_labels_gives_the_greedy_frames(seed):
     found = aligned(log_probs, [each.label for each in wanted], 0)
     assert [each[:3] for each in found] == [each[:3] for each in wanted]
     assert [each.log_prob for each in found] == pytest.approx([x.log_prob for x in wanted])
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 10_000))
+def test_the_alignment_is_that_of_torchaudio(seed):
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(1, 4, generator.integers(1, 9)).tolist()
+    logits = generator.standard_normal((20, 4)).astype(np.float32)
+    log_probs = torch.from_numpy(logits).log_softmax(-1)
+    path, scores = forced_align(log_probs[None], torch.tensor([labels], dtype=torch.int32), blank=0)
+    spans = merge_tokens(path[0], scores[0], blank=0)
+    found = aligned(log_probs.numpy(), labels, 0)
+    assert [each[:3] for each in found] == [(s.token, s.start, s.end) for s in spans]
+    best = [scores[0][s.start : s.end].max().item() for s in spans]
+    assert [each.log_prob for each in found] == pytest.approx(best)
 
 
 def test_hot_words_change_the_text_and_its_words_have_times():

@@ -1,0 +1,143 @@
+"""An exported recogniser's engine: onnxruntime and numpy, without torch.
+
+The stages go through onnxruntime one by one, so a recording that stops early costs as little here
+as in torch.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from efmodel.export.folder import Description, ExportError, stage_file
+
+Samples = NDArray[np.float32]  # [samples] at 16 kHz
+
+
+class Engine:
+    """A model of ONNX that runs in stages, for :mod:`efmodel.decoding`.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of an exported recogniser.
+    description : Description
+        What it holds.
+    exit : int, optional
+        The exit (from 1) at which the model ends: the stages behind it are not loaded. By default
+        the deepest one.
+
+    Raises
+    ------
+    ExportError
+        If there is no such exit, a graph cannot be read, or onnxruntime is not installed.
+    """
+
+    def __init__(self, folder: Path, description: Description, exit: int | None = None) -> None:
+        if exit is not None and not 1 <= exit <= description.num_exits:
+            raise ExportError(f"exit: found {exit}, wanted 1 to {description.num_exits}")
+        self.num_exits = exit or description.num_exits
+        self.exit_layers: Sequence[int] = tuple(description.exit_layers[: self.num_exits])
+        self.samples_per_frame = description.samples_per_frame
+        self.blank = description.blank
+        self.num_frames = description.num_frames
+        self._graphs = [
+            graph(folder / stage_file(number)) for number in range(1, self.num_exits + 1)
+        ]
+
+    def start(self, batch: Sequence[Samples]) -> "Stages":
+        """Return the stages of a batch, none of which has run."""
+        return Stages(self._graphs, batch)
+
+
+class Stages:
+    """Runs a batch of utterances through a model, one stage at a time.
+
+    Parameters
+    ----------
+    graphs : Sequence of onnxruntime.InferenceSession
+        The stages, shallow to deep.
+    batch : Sequence of ndarray
+        Samples ``[samples]`` at 16 kHz, float32, of each utterance; each gives at least one frame.
+
+    Attributes
+    ----------
+    exit : int
+        The exit that was reached, from 1; 0 at the start.
+    """
+
+    def __init__(self, graphs: Sequence[Any], batch: Sequence[Samples]) -> None:
+        self.exit = 0
+        self._graphs = graphs
+        lengths = np.array([len(samples) for samples in batch], np.int64)
+        padded = np.zeros((len(batch), lengths.max()), np.float32)
+        for row, samples in zip(padded, batch, strict=True):
+            row[: len(samples)] = samples
+        self._inputs: dict[str, NDArray[Any]] = {"samples": padded, "lengths": lengths}
+
+    def advance(self, to: int | None = None) -> list[NDArray[np.float32]]:
+        """Run the next stage, or all up to exit ``to``; of their heads only the last one is run.
+
+        Returns log-probabilities ``[frames, vocab]`` of each utterance on the way.
+        """
+        to = to or self.exit + 1
+        while self.exit < to:
+            self.exit += 1
+            log_probs = self._run(self._graphs[self.exit - 1], with_head=self.exit == to)
+        lengths = self._inputs["frames"].tolist()
+        return [frames[:length] for frames, length in zip(log_probs, lengths, strict=True)]
+
+    def _run(self, stage: Any, with_head: bool) -> NDArray[np.float32]:
+        """Run a stage, and return its head's output, or nothing if that is not wanted."""
+        from onnxruntime import RunOptions
+
+        options = RunOptions()
+        options.only_execute_path_to_fetches = True  # a head that nobody asks for is not run
+        wanted = [o.name for o in stage.get_outputs() if with_head or o.name != "log_probs"]
+        found = dict(zip(wanted, stage.run(wanted, self._inputs, options), strict=True))
+        frames = found["frames"] if "frames" in found else self._inputs["frames"]
+        self._inputs = {"hidden_in": found["hidden"], "frames": frames}
+        log_probs: NDArray[np.float32] = found.get("log_probs", np.empty((len(frames), 0, 0)))
+        return log_probs
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these utterances only: positions among those still on the way."""
+        lengths = self._inputs["frames"]
+        if len(rows) == len(lengths):
+            return
+        lengths = lengths[list(rows)]
+        # The padding of longer utterances goes with them.
+        hidden = self._inputs["hidden_in"][list(rows), : lengths.max()]
+        self._inputs = {"hidden_in": np.ascontiguousarray(hidden), "frames": lengths}
+
+
+def graph(file: Path) -> Any:
+    """Return the onnxruntime session of a stage.
+
+    ``OMP_NUM_THREADS`` limits the threads, as it does in torch.
+
+    Raises
+    ------
+    ExportError
+        If it cannot be read, or onnxruntime is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ExportError(
+            "onnxruntime: found no such package, wanted it for an exported model: "
+            "pip install onnxruntime"
+        ) from None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    options.enable_mem_pattern = False  # a plan of memory for one length is none for the next
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: all cores
+    try:
+        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a class for each kind of fault
+        reason = " ".join(str(error).split())
+        raise ExportError(f"{file}: found no readable graph ({reason})") from None

@@ -1,0 +1,66 @@
+"""``ef-asr export``, and ``ef-asr transcribe`` with what it wrote."""
+
+import sys
+
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from efmodel.cli import build
+from tests.conftest import tone, write_abc
+
+
+@pytest.fixture(scope="session")
+def abc(tmp_path_factory):
+    thresholds = {"confidence": [0.0, -1e9]}
+    return write_abc(tmp_path_factory.mktemp("abc"), exit_thresholds=thresholds)
+
+
+def ef_asr(*arguments: object):
+    return CliRunner().invoke(build(), list(map(str, arguments)))
+
+
+def test_a_model_cut_at_an_exit_is_exported_and_transcribes(abc, tmp_path):
+    done = ef_asr("export", "--model", abc, "--output", tmp_path / "out", "--exit", 2)
+    assert done.exit_code == 0, done.output
+    assert "stage-2.onnx" in done.stdout and "2 stages" in done.stdout
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["recogniser.json", "stage-1.onnx", "stage-2.onnx"]
+    soundfile.write(tmp_path / "a.wav", tone(1.0), 16_000)
+    for options, said in (
+        (["--device", "auto"], "b\n"),
+        (["--exit", 1], "a\n"),
+        (["--exit", "auto"], "b\n"),
+        (["--hotwords", "b"], "b\n"),
+    ):
+        arguments = [tmp_path / "a.wav", "--model", tmp_path / "out", *options]
+        done = ef_asr("transcribe", *arguments)
+        assert (done.exit_code, done.stdout) == (0, said), done.output
+    done = ef_asr("transcribe", tmp_path / "a.wav", "--model", tmp_path / "out", "--device", "cuda")
+    assert done.exit_code == 2 and "device: found cuda, wanted cpu" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--exit", "auto"], "exit: found 'auto', wanted a number from 1, or all"),
+        (["--exit", "4"], "exit: found 4, wanted 1 to 3"),
+    ],
+)
+def test_mistakes_are_one_line(abc, tmp_path, options, message):
+    done = ef_asr("export", "--model", abc, "--output", tmp_path / "out", *options)
+    assert done.exit_code == 2 and message in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_with_something_in_it_is_left_alone(abc, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    done = ef_asr("export", "--model", abc, "--output", tmp_path)
+    assert done.exit_code == 2 and "output: found notes.txt in" in done.stderr
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["notes.txt"]
+
+
+def test_a_missing_package_is_named(abc, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    done = ef_asr("export", "--model", abc, "--output", tmp_path / "out")
+    assert done.exit_code == 2 and "export: found no package onnx," in done.stderr
