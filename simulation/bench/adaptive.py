@@ -109,6 +109,8 @@ def main(
             f"{100 * one / alone[deepest]:.0f} %",
             f"{100 * many / batched[deepest]:.0f} %",
         )
+    for column in table.columns:
+        column.no_wrap = True
     oracle = curve.oracle()
     table.add_row("oracle", f"{100 * oracle.wer:.2f}",
                   f"{100 * (oracle.wer / points[deepest].wer - 1):+.1f} %", f"{oracle.layers:.2f}",
@@ -119,7 +121,7 @@ def main(
         f"others; {audio:.0f} s of them timed: the deepest exit takes {alone[deepest]:.2f} s one "
         f"by one, {batched[deepest]:.2f} s in batches of {BATCH_SECONDS:g} s"
     )
-    Console().print(table)
+    Console(width=110).print(table)
     shown = ", ".join(
         f"exit {e + 1} {ranking(recognisers[e], others):.2f}" for e in range(deepest + 1)
     )
