@@ -21,7 +21,6 @@ from efmodel.speech.sound import CANCELLED, named_errors
 from efmodel.speech.sound import AudioError as AudioError  # part of this module's interface
 from efmodel.speech.sound import NoFileError as NoFileError
 
-TOLERANCE = 0.1  # seconds by which a header may be wrong without a remark; MP3 encoders pad
 FULL_SCALE = 0.999  # amplitude of a sample that was clipped, or nearly
 
 
@@ -59,10 +58,7 @@ class Recording(NamedTuple):
     @property
     def remark(self) -> str:
         """How the header differs from what was decoded, or an empty string."""
-        if self.header_seconds is None or abs(self.header_seconds - self.seconds) <= TOLERANCE:
-            return ""
-        says = "times say" if self.part else "header says"
-        return f"found {self.seconds:.2f} s of audio, its {says} {self.header_seconds:.2f} s"
+        return sound.remark(self.header_seconds, self.seconds, self.part)
 
 
 class Info(NamedTuple):

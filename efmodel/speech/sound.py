@@ -19,6 +19,7 @@ from efmodel.speech.segments import WHOLE, Segment, parse
 MP3_FRAME = 1152  # samples; the most that is lost where an MP3 file is cut off
 UNKNOWN = 1 << 62  # frames or more: libsndfile's way to say that the header does not know
 SAMPLE_RATES = (1_000, 1_000_000)  # Hz; any other one is a header's mistake
+TOLERANCE = 0.1  # seconds by which a header may be wrong without a remark; MP3 encoders pad
 CANCELLED = 0.01  # share of the channels' amplitude that is left in the mean of opposite channels
 # Formats in which libsndfile finds a time exactly; in others what comes before it is decoded.
 SEEKABLE = ("WAV", "WAVEX", "FLAC", "NIST", "W64", "RF64", "AIFF", "AU", "CAF")
@@ -218,6 +219,24 @@ def _read(file: _File, size: int, at: int = 0) -> Blocks:
 
 def _bytes(source: str | bytes) -> bytes:
     return source if isinstance(source, bytes) else Path(source).read_bytes()
+
+
+def remark(header: float | None, seconds: float, part: bool) -> str:
+    """Return how a header differs from what was decoded, or an empty string.
+
+    Parameters
+    ----------
+    header : float, optional
+        Seconds that the header, or the times of a part of a file, give; None if nothing does.
+    seconds : float
+        Seconds that were decoded.
+    part : bool
+        Whether it is a part of a file.
+    """
+    if header is None or abs(header - seconds) <= TOLERANCE:
+        return ""
+    says = "times say" if part else "header says"
+    return f"found {seconds:.2f} s of audio, its {says} {header:.2f} s"
 
 
 def label(source: str | Path | bytes, name: str) -> str:

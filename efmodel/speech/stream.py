@@ -4,6 +4,7 @@ Only numpy and soundfile are needed here: a device without torch decodes in the 
 """
 
 from collections.abc import Iterator
+from logging import getLogger
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ _NOTHING: Pairs = np.empty((0, 2), np.float32)
 def stream(source: str | Path | bytes, name: str = "") -> Iterator[Samples]:
     """Yield the samples of :func:`efmodel.speech.audio.load` in chunks ``[samples]`` at 16 kHz.
 
-    Channels that cancel each other out are found in each chunk by itself.
+    Channels that cancel each other out are found in each chunk by itself. A header that gives
+    another length is reported on stderr at the end.
 
     Raises
     ------
@@ -30,14 +32,16 @@ def stream(source: str | Path | bytes, name: str = "") -> Iterator[Samples]:
         As :func:`efmodel.speech.audio.load`; the chunks before the fault come first.
     """
     with sound.named_errors(source, name), sound.opened(source) as file:
-        empty = True
+        length = 0
         for chunk in _resampled(file.blocks):
             if not np.isfinite(chunk).all():
                 raise sound.AudioError("found infinite or undefined samples, wanted finite numbers")
-            empty = False
+            length += len(chunk)
             yield chunk
-        if empty:
+        if not length:
             raise sound.AudioError("found no samples, wanted audio")
+        if remark := sound.remark(file.header, length / SAMPLE_RATE, file.part):
+            getLogger(__name__).warning("%s: %s", sound.label(source, name), remark)
 
 
 def _resampled(blocks: sound.Blocks) -> Iterator[Samples]:

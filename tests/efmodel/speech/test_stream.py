@@ -1,5 +1,8 @@
 """Recordings in chunks give the samples of the whole."""
 
+import io
+import logging
+
 import numpy as np
 import pytest
 import soundfile
@@ -51,3 +54,16 @@ def test_what_is_no_audio_is_named(tmp_path):
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16_000)
     with pytest.raises(audio.AudioError, match=r"empty\.wav: found no samples"):
         list(stream.stream(tmp_path / "empty.wav"))
+
+
+def test_a_wrong_header_is_reported_once(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(stream, "CHUNK", 1)
+    path = tmp_path / "joined.mp3"
+    file = io.BytesIO()
+    soundfile.write(file, noise(1.0, 16_000), 16_000, format="MP3")
+    path.write_bytes(3 * file.getvalue())
+    with caplog.at_level(logging.WARNING):
+        assert len(list(stream.stream(path))) > 1
+    assert [each.getMessage() for each in caplog.records] == [
+        f"{path}: found 3.00 s of audio, its header says 1.00 s"
+    ]
