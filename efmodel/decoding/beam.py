@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from efmodel.decoding.arpa import LanguageModel
 from efmodel.decoding.hot_words import HotState, HotWords
+from efmodel.decoding.words import Tokens
 from efmodel.errors import UserError
 from efmodel.speech.normaliser import UNSPACED, in_units
 
@@ -36,7 +37,6 @@ LM_WEIGHT = 0.3
 WORD_BONUS = 2.0  # per word: a language model prefers few words
 UNKNOWN_PENALTY = -3.0  # per word that the language model lacks
 HOT_WORD_WEIGHT = 1.0  # per character of a hot word
-SILENT = ("<pad>", "<unk>", "<s>", "</s>")  # tokens that are not written
 _FORGET_EVERY = 100  # frames after which dead labellings are freed
 _FIRST_UNSPACED = UNSPACED[0]  # no character before it needs a closer look
 
@@ -91,14 +91,8 @@ class BeamSearch:
 
     Parameters
     ----------
-    tokens : Sequence of str
-        By label.
-    blank : int
-        The label of CTC's blank.
-    space : str
-        The token, or the part of a token, that stands between words.
-    silent : Collection of int, optional
-        Labels that are not written; by default those of ``SILENT``.
+    tokens : Tokens
+        What the labels stand for.
     language_model : Path or str, optional
         An ARPA file, see :class:`efmodel.decoding.arpa.LanguageModel`.
     hot_words : Iterable of str
@@ -122,10 +116,7 @@ class BeamSearch:
 
     def __init__(
         self,
-        tokens: Sequence[str],
-        blank: int,
-        space: str = "|",
-        silent: Collection[int] | None = None,
+        tokens: Tokens,
         *,
         language_model: Path | str | None = None,
         hot_words: Iterable[str] = (),
@@ -136,14 +127,8 @@ class BeamSearch:
         beam_width: int = BEAM_WIDTH,
         min_log_prob: float = MIN_LOG_PROB,
     ) -> None:
-        if silent is None:
-            silent = {label for label, token in enumerate(tokens) if token in SILENT}
-        silent = {*silent, blank}
-        self.written = [
-            "" if label in silent else token.replace(space, " ")
-            for label, token in enumerate(tokens)
-        ]
-        self.blank = blank
+        self.written = [tokens.written(label) for label in range(len(tokens.tokens))]
+        self.blank = tokens.blank
         self.lm_weight, self.word_bonus = lm_weight, word_bonus
         self.unknown_penalty = unknown_penalty
         self.beam_width, self.min_log_prob = beam_width, min_log_prob
@@ -164,14 +149,9 @@ class BeamSearch:
     ) -> "BeamSearch":
         """Return the search for a tokenizer; hot words are normalised as its texts are."""
         from efmodel.speech.text import normalise
-        from efmodel.speech.vocabulary import boundary
 
-        space = boundary(tokenizer)
-        tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-        special = set(tokenizer.all_special_tokens) - {space}
-        silent = {label for label, token in enumerate(tokens) if token in special}
         words = [normalise(word, tokenizer)[0] for word in hot_words]
-        return cls(tokens, tokenizer.pad_token_id, space, silent, hot_words=words, **options)
+        return cls(Tokens.of(tokenizer), hot_words=words, **options)
 
     def __call__(self, log_probs: NDArray[np.floating[Any]]) -> str:
         """Return the best text of an utterance; see ``search``."""

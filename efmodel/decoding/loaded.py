@@ -42,13 +42,10 @@ class Loaded:
 
     def search(self, hot_words: Sequence[str], language_model: str | Path | None) -> BeamSearch:
         """Return the search with a language model or hot words, in the model's spelling."""
-        tokens = self.tokens
-        spelling = Spelling(single_characters(tokens.tokens, tokens.space), self.normaliser)
+        characters = single_characters(self.tokens.tokens, self.tokens.space)
+        spelling = Spelling(characters, self.normaliser)
         return BeamSearch(
-            tokens.tokens,
-            tokens.blank,
-            tokens.space,
-            tokens.silent,
+            self.tokens,
             hot_words=[spelling.spell(word).words for word in hot_words],
             language_model=language_model,
         )

@@ -99,7 +99,9 @@ class Tokens:
 
     def written(self, label: int) -> str:
         """Return what a label adds to a text; words are separated by spaces."""
-        return "" if label in self.silent else self.tokens[label].replace(self.space, " ")
+        if label == self.blank or label in self.silent:
+            return ""
+        return self.tokens[label].replace(self.space, " ")
 
 
 def labels_of(path: Path, blank: int) -> list[Label]:

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 
 from efmodel.decoding import beam
 from efmodel.decoding.beam import BeamSearch
+from efmodel.decoding.words import Tokens
 from efmodel.errors import UserError
 from efmodel.speech import vocabulary
 from efmodel.speech.text import decode_greedily, encode
 from tests.efmodel.decoding.test_arpa import ARPA
 
 TOKENS = ["<pad>", "|", "a", "b"]
+LABELS = Tokens(tuple(TOKENS), 0, "|", frozenset())
 EXACT = {"beam_width": 10_000, "min_log_prob": -math.inf}
 
 
@@ -78,7 +80,7 @@ def lm_score(words: list[str], lm_weight: float, word_bonus: float, hot: set[str
 def test_the_most_probable_labelling_is_found(values):
     log_probs = log_softmax(values)
     probs = labellings(log_probs)
-    best = BeamSearch(TOKENS, blank=0, **EXACT).search(log_probs)
+    best = BeamSearch(LABELS, **EXACT).search(log_probs)
     assert best.score == pytest.approx(math.log(max(probs.values())), abs=1e-4)
     assert probs[tuple(best.labels)] == pytest.approx(max(probs.values()), rel=1e-4)
     assert best.text == " ".join(text_of(best.labels).split())
@@ -104,8 +106,7 @@ def test_the_best_sum_with_language_model_and_hot_words_is_found(
         bonus = hot_word_weight * sum(len(word) for word in words if word in hot)
         scores[labelling] = math.log(prob) + lm_score(words, lm_weight, word_bonus, hot) + bonus
     best = BeamSearch(
-        TOKENS,
-        blank=0,
+        LABELS,
         language_model=path,
         hot_words=hot,
         lm_weight=lm_weight,
@@ -121,8 +122,8 @@ def test_the_best_sum_with_language_model_and_hot_words_is_found(
 @given(logits(frames=8))
 def test_a_narrow_beam_finds_a_labelling_with_no_better_score(values):
     log_probs = log_softmax(values)
-    exact = BeamSearch(TOKENS, 0, **EXACT).search(log_probs)
-    narrow = BeamSearch(TOKENS, 0, beam_width=3).search(log_probs)
+    exact = BeamSearch(LABELS, **EXACT).search(log_probs)
+    narrow = BeamSearch(LABELS, beam_width=3).search(log_probs)
     assert narrow.score <= exact.score + 1e-6
 
 
@@ -156,12 +157,13 @@ def test_a_large_vocabulary_is_searched_among_its_likely_labels():
     log_probs = log_softmax(np.random.default_rng(0).normal(size=(20, 3000)) / 10)
     log_probs[:, 0] += 9
     log_probs[[3, 9], [7, 2999]] = 5
-    tokens = ["<pad>", "|", *map(chr, range(0x4E00, 0x4E00 + 2998))]
-    assert BeamSearch(tokens, 0, beam_width=4)(log_softmax(log_probs)) == tokens[7] + tokens[2999]
+    tokens = ("<pad>", "|", *map(chr, range(0x4E00, 0x4E00 + 2998)))
+    search = BeamSearch(Tokens(tokens, 0, "|", frozenset()), beam_width=4)
+    assert search(log_softmax(log_probs)) == tokens[7] + tokens[2999]
 
 
 def test_special_tokens_are_not_written():
-    search = BeamSearch(["a", "<unk>", "<pad>", "|"], blank=2)
+    search = BeamSearch(Tokens(("a", "<unk>", "<pad>", "|"), 2, "|", frozenset([1])))
     log_probs = log_softmax(9 * np.eye(4)[[3, 0, 1, 3, 3, 2, 3, 0]])
     assert search(log_probs) == "a a"
 
@@ -207,7 +209,8 @@ def test_characters_are_words_in_scripts_without_spaces(tmp_path):
     path = tmp_path / "lm.arpa"
     with path.open("w") as file:
         write_arpa(ngram_model(["\u5728\u6771\u4eac"] * 3 + ["\u6771\u897f"], 3), file)
-    tokens = ["<pad>", "|", "\u5728", "\u6771", "\u4eac", "\u897f"]
+    characters = ("<pad>", "|", "\u5728", "\u6771", "\u4eac", "\u897f")
+    tokens = Tokens(characters, 0, "|", frozenset())
     log_probs = log_softmax(
         np.log(
             [
@@ -217,23 +220,23 @@ def test_characters_are_words_in_scripts_without_spaces(tmp_path):
             ]
         )
     )
-    assert BeamSearch(tokens, 0)(log_probs) == "\u5728\u6771\u897f"
-    assert BeamSearch(tokens, 0, language_model=path)(log_probs) == "\u5728\u6771\u4eac"
-    assert BeamSearch(tokens, 0, hot_words=["\u6771\u4eac"])(log_probs) == "\u5728\u6771\u4eac"
+    assert BeamSearch(tokens)(log_probs) == "\u5728\u6771\u897f"
+    assert BeamSearch(tokens, language_model=path)(log_probs) == "\u5728\u6771\u4eac"
+    assert BeamSearch(tokens, hot_words=["\u6771\u4eac"])(log_probs) == "\u5728\u6771\u4eac"
 
 
 def test_hot_words_and_models_in_other_characters_are_errors(tmp_path):
     with pytest.raises(UserError, match="hot words: found 'c\xe4b', wanted .* without c\xe4"):
-        BeamSearch(TOKENS, 0, hot_words=["c\xe4b"])
+        BeamSearch(LABELS, hot_words=["c\xe4b"])
     path = tmp_path / "lm.arpa"
     path.write_text(ARPA.replace("a", "A").replace("b", "B").replace(r"\dAtA", r"\data"))
     path.write_text(path.read_text().replace("ngrAm", "ngram").replace("-grAms", "-grams"))
     with pytest.raises(UserError, match="found words such as 'B', wanted words in the characters"):
-        BeamSearch(TOKENS, 0, language_model=path)
+        BeamSearch(LABELS, language_model=path)
 
 
 def test_memory_does_not_grow_with_dead_labellings(monkeypatch):
-    search = BeamSearch(TOKENS, 0, beam_width=8)
+    search = BeamSearch(LABELS, beam_width=8)
     made, alive = 0, 0
 
     def extended(*args):
@@ -259,7 +262,9 @@ def test_neither_torch_nor_transformers_is_imported(tmp_path):
     code = f"""
 import sys, numpy
 from efmodel.decoding.beam import BeamSearch
-BeamSearch({TOKENS}, 0, language_model={str(tmp_path / "lm.arpa")!r}, hot_words=["ab"])(
+from efmodel.decoding.words import Tokens
+tokens = Tokens({tuple(TOKENS)}, 0, "|", frozenset())
+BeamSearch(tokens, language_model={str(tmp_path / "lm.arpa")!r}, hot_words=["ab"])(
     numpy.log(numpy.full((5, 4), 0.25)))
 assert not {{"torch", "transformers"}} & set(sys.modules)
 """
