@@ -1,7 +1,7 @@
 """The ClientApp: what a node does with a query, a training message and an evaluation.
 
-On a device each message starts a new process. Training alone needs torch and transformers:
-they are imported with ``client_app.round``, never for a query.
+On a device each message starts a new process. Training and evaluation need torch and transformers:
+they are imported with ``client_app.round`` and ``client_app.calibration``, never for a query.
 """
 
 from functools import partial
