@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from efmodel.errors import show, shown_errors
-from efmodel.light_imports import skip_compiler_and_sharding
+from efmodel.light_imports import prepare_transformers, skip_compiler_and_sharding
 
 Model = Annotated[Path, typer.Option(help="A saved model's folder, or a run folder.")]
 Exit = Annotated[int | None, typer.Option(help="Cut the model at this exit.")]
@@ -31,24 +31,25 @@ def evaluate(
     from rich.console import Console
     from rich.table import Table
 
-    skip_compiler_and_sharding()
-    from efmodel.decoding.observing import adaptive_corpus_score
-    from efmodel.evaluation import score_corpus
+    prepare_transformers()
+    from efmodel.decoding.observing import adaptive_score
+    from efmodel.evaluation import BATCH_SECONDS, Trial
     from efmodel.settings import Settings
 
     settings = Settings.from_run_config({"language": language})
     likely = [word for word in hotwords.split(",") if word.strip()]
-    normaliser = settings.normaliser if language else None
-    result = score_corpus(model, data, exit, normaliser, lm, likely)
-    minutes = result.seconds / 60
-    print(f"{data} ({result.half}): {result.utterances} utterances, {minutes:.1f} minutes")
-    print(f"texts and transcripts normalised for {result.texts}")
+    trial = Trial.load(model, data, exit, settings.normaliser if language else None)
+    scores = trial.scores(lm, likely)
+    minutes = trial.seconds / 60
+    print(f"{data} ({trial.half}): {len(trial.utterances)} utterances, {minutes:.1f} minutes")
+    print(f"texts and transcripts normalised for {trial.texts}")
     table = Table("exit", "loss", "WER %", "CER %")
-    for number, at in enumerate(result.exits, start=1):
+    for number, at in enumerate(scores, start=1):
         table.add_row(str(number), f"{at.loss:.3f}", f"{100 * at.wer:.2f}", f"{100 * at.cer:.2f}")
     Console().print(table)
     searched = lm is not None or likely
-    if exit is None and not searched and (adaptive := adaptive_corpus_score(model, data)):
+    if exit is None and not searched and trial.model.config.exit_thresholds:
+        adaptive = adaptive_score(trial.model, trial.tokenizer, trial.utterances, BATCH_SECONDS)
         print(
             f"auto ({adaptive['policy']}): WER {100 * adaptive['wer']:.2f} %, "
             f"{adaptive['layers']:.1f} layers on average, "

@@ -11,9 +11,7 @@ import jiwer
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
-from transformers.utils import logging
 
-from efmodel.config import EarlyExitConfig
 from efmodel.decoding.beam import BeamSearch
 from efmodel.model.early_exit import EarlyExitForCTC
 from efmodel.model.loading import load
@@ -196,91 +194,88 @@ def beam_search(search: BeamSearch) -> Decode:
 
 
 @dataclass(frozen=True)
-class CorpusScore:
-    """The score of each exit, shallow to deep, and the data that they were measured on.
+class Trial:
+    """A model, and the speech on which it is evaluated.
 
     Attributes
     ----------
+    model : EarlyExitForCTC
+        On a GPU where there is one.
+    tokenizer : PreTrainedTokenizerBase
+        The model's.
     half : str
         "test", or "all" of a corpus without a test half.
-    utterances : int
-        Utterances in it that can be used.
-    seconds : float
-        Their length in all.
-    exits : list of ExitScore
-        One per exit.
-    texts : str
-        How references and hypotheses were normalised, in words.
+    utterances : list of Utterance
+        Those that can be used; at least one.
     """
 
+    model: EarlyExitForCTC
+    tokenizer: PreTrainedTokenizerBase
     half: str
-    utterances: int
-    seconds: float
-    exits: list[ExitScore]
-    texts: str
+    utterances: list[Utterance]
 
+    @classmethod
+    def load(
+        cls, folder: Path, data: str, exit: int | None = None, normaliser: Normaliser | None = None
+    ) -> "Trial":
+        """Load a model, and a corpus' test half, or all of it if it has none.
 
-def held_out_half(
-    data: str, tokenizer: PreTrainedTokenizerBase, config: EarlyExitConfig
-) -> tuple[str, list[Utterance]]:
-    """Return a corpus' test half, or all of it if it has none: its name, and its utterances.
+        Parameters
+        ----------
+        folder : Path
+            A saved model, or a run folder.
+        data : str
+            A folder of recordings, or a corpus by name.
+        exit : int, optional
+            The exit at which the model is cut; by default it is whole.
+        normaliser : Normaliser, optional
+            How references and hypotheses are normalised; by default as the model's training texts.
 
-    Raises
-    ------
-    DataError
-        If there is no such corpus, or no utterance in it can be used.
-    """
-    source = corpus.load(*corpus.named(data))
-    half, dataset = ("test", source.test) if source.test is not None else ("all", source.train)
-    utterances, skipped = prepare(dataset, tokenizer, config, to_train=False)
-    skipped.log(half)
-    if not utterances:
-        raise DataError(f"data: found no readable utterance in {data}")
-    return half, utterances
+        Raises
+        ------
+        ModelError
+            If the folder holds no model, or the model has no such exit.
+        DataError
+            If there is no such corpus, or no utterance in it can be used.
+        """
+        model, tokenizer = load(folder, exit)
+        if normaliser is not None:
+            tokenizer = vocabulary.with_normaliser(tokenizer, normaliser)
+        source = corpus.load(*corpus.named(data))
+        half, dataset = ("test", source.test) if source.test is not None else ("all", source.train)
+        utterances, skipped = prepare(dataset, tokenizer, model.config, to_train=False)
+        skipped.log(half)
+        if not utterances:
+            raise DataError(f"data: found no readable utterance in {data}")
+        return cls(model.to(fastest_device()), tokenizer, half, utterances)
 
+    @property
+    def seconds(self) -> float:
+        """Duration of the utterances in all."""
+        return sum(utterance.seconds for utterance in self.utterances)
 
-def score_corpus(
-    folder: Path,
-    data: str,
-    exit: int | None = None,
-    normaliser: Normaliser | None = None,
-    lm: Path | None = None,
-    hot_words: Sequence[str] = (),
-) -> CorpusScore:
-    """Evaluate a model on a corpus' test half, or on all of it if it has none.
+    @property
+    def texts(self) -> str:
+        """How references and hypotheses are normalised, in words."""
+        return str(vocabulary.normaliser_of(self.tokenizer))
 
-    Parameters
-    ----------
-    folder : Path
-        A saved model, or a run folder.
-    data : str
-        A folder of recordings, or a corpus by name.
-    exit : int, optional
-        The exit at which the model is cut; by default all exits are evaluated.
-    normaliser : Normaliser, optional
-        How references and hypotheses are normalised; by default as the model's training texts.
-    lm : Path, optional
-        A language model of words, as an ARPA file.
-    hot_words : Sequence of str
-        Words that are likely.
+    def scores(self, lm: Path | None = None, hot_words: Sequence[str] = ()) -> list[ExitScore]:
+        """Return the score of each exit, shallow to deep.
 
-    Raises
-    ------
-    ModelError
-        If the folder holds no model, or the model has no such exit.
-    DataError
-        If there is no such corpus, or no utterance in it can be used.
-    """
-    logging.disable_progress_bar()  # of transformers
-    model, tokenizer = load(folder, exit)
-    model.to(fastest_device())
-    if normaliser is not None:
-        tokenizer = vocabulary.with_normaliser(tokenizer, normaliser)
-    half, utterances = held_out_half(data, tokenizer, model.config)
-    seconds = sum(utterance.seconds for utterance in utterances)
-    decode: Decode = text.decode_greedily
-    if lm or hot_words:
-        decode = beam_search(BeamSearch.of_tokenizer(tokenizer, hot_words, language_model=lm))
-    exits = score(model, utterances, tokenizer, BATCH_SECONDS, decode=decode)
-    texts = str(vocabulary.normaliser_of(tokenizer))
-    return CorpusScore(half, len(utterances), seconds, exits, texts)
+        Parameters
+        ----------
+        lm : Path, optional
+            A language model of words, as an ARPA file.
+        hot_words : Sequence of str
+            Words that are likely.
+
+        Raises
+        ------
+        UserError
+            If the language model cannot be read, or it or a hot word is in other characters.
+        """
+        decode: Decode = text.decode_greedily
+        if lm or hot_words:
+            search = BeamSearch.of_tokenizer(self.tokenizer, hot_words, language_model=lm)
+            decode = beam_search(search)
+        return score(self.model, self.utterances, self.tokenizer, BATCH_SECONDS, decode=decode)

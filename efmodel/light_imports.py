@@ -36,6 +36,14 @@ def skip_compiler_and_sharding() -> None:
     utils.is_torch_distributed_available = import_utils.is_torch_distributed_available = _no
 
 
+def prepare_transformers() -> None:
+    """Make a command import transformers quickly, and without its progress bars."""
+    skip_compiler_and_sharding()
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
 def bring_back_compiler() -> None:
     """Let ``torch._dynamo`` be imported again; torch and accelerate ask it questions on saving."""
     import torch

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from efmodel.errors import UserError, shown_errors
-from efmodel.light_imports import skip_compiler_and_sharding
+from efmodel.light_imports import prepare_transformers
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,12 +35,9 @@ def calibrate(
     """
     from rich.console import Console
 
-    skip_compiler_and_sharding()
-    from transformers.utils import logging
-
+    prepare_transformers()
     from efmodel.model.loading import model_folder
 
-    logging.disable_progress_bar()  # of transformers
     folder = model_folder(model)
     curve, half = _observed(folder, data)
     points = {name: curve.policy(name, tolerance) for name in curve.observed.scores}
@@ -65,20 +62,19 @@ def _observed(folder: Path, data: str) -> tuple["Curve", str]:
     from efmodel.decoding.observing import observe
     from efmodel.decoding.policy import SCORES
     from efmodel.decoding.stages import stage_seconds
-    from efmodel.evaluation import BATCH_SECONDS, held_out_half
+    from efmodel.evaluation import BATCH_SECONDS, Trial
     from efmodel.model.compute import multiply_adds
-    from efmodel.model.loading import load
     from efmodel.model.stages import Engine
 
-    network, tokenizer = load(folder)
+    trial = Trial.load(folder, data)
+    network = trial.model
     if network.config.num_exits == 1:
         raise UserError(f"model: found one exit in {folder}, wanted several to choose from")
-    half, utterances = held_out_half(data, tokenizer, network.config)
-    observed = observe(network, tokenizer, utterances, list(SCORES), BATCH_SECONDS)
+    observed = observe(network, trial.tokenizer, trial.utterances, list(SCORES), BATCH_SECONDS)
     stages = stage_seconds(Engine(network))
     seconds = [sum(stages[: exit + 1]) for exit in range(len(stages))]
     layers = list(network.config.exit_layers)
-    return Curve(observed, layers, multiply_adds(network.config), seconds), half
+    return Curve(observed, layers, multiply_adds(network.config), seconds), trial.half
 
 
 def _save(folder: Path, thresholds: dict[str, list[float]], policy: str) -> None:
@@ -97,11 +93,10 @@ def table(curve: "Curve", policies: "list[Point]") -> "Table":
     deepest = curve.fixed()[-1]
     shown = Table("stops at", "WER %", "against the deepest", "layers", "multiply-adds", "seconds")
     for point in (*curve.fixed(), *policies, curve.oracle()):
-        against = f"{100 * (point.wer / deepest.wer - 1):+.1f} %" if deepest.wer else "-"
         shown.add_row(
             point.name,
             f"{100 * point.wer:.2f}",
-            against,
+            point.against(deepest),
             f"{point.layers:.1f}",
             f"{100 * point.compute / deepest.compute:.0f} %",
             f"{100 * point.seconds / deepest.seconds:.0f} %",

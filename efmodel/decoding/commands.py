@@ -11,7 +11,7 @@ import typer
 
 from efmodel.errors import UserError, shown_errors
 from efmodel.export.folder import is_exported
-from efmodel.light_imports import skip_compiler_and_sharding
+from efmodel.light_imports import prepare_transformers
 
 if TYPE_CHECKING:
     from efmodel.decoding.output import Output
@@ -214,14 +214,6 @@ def load(
         lm=lm,
         hot_words=[word for word in hotwords.split(",") if word.strip()],
     )
-
-
-def prepare_transformers() -> None:
-    """Import transformers quickly, and without its progress bars."""
-    skip_compiler_and_sharding()
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
 
 
 def device_named(name: str) -> str:

@@ -33,6 +33,10 @@ class Point:
     compute: float
     seconds: float
 
+    def against(self, reference: "Point") -> str:
+        """Return its WER relative to another's, such as "+2.0 %"; "-" if that one is 0."""
+        return f"{100 * (self.wer / reference.wer - 1):+.1f} %" if reference.wer else "-"
+
 
 @dataclass(frozen=True)
 class Curve:

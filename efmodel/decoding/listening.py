@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from efmodel.decoding.stages import Samples
-from efmodel.speech.resampling import SAMPLE_RATE, resample
+from efmodel.speech.resampling import SAMPLE_RATE, Samples, resample
 
 if TYPE_CHECKING:
     from efmodel.decoding.recogniser import Recogniser, Result

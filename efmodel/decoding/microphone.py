@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from efmodel.decoding.stages import Samples
 from efmodel.errors import UserError
-from efmodel.speech.resampling import SAMPLE_RATE
+from efmodel.speech.resampling import SAMPLE_RATE, Samples
 
 STANDARD_INPUT = "-"
 CHUNK_SECONDS = 0.1

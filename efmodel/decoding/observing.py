@@ -1,7 +1,6 @@
 """What every exit makes of speech whose words are known: the input of calibration."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TypedDict
 
 import jiwer
@@ -12,12 +11,10 @@ from transformers import PreTrainedTokenizerBase
 from efmodel.decoding.calibration import Observations
 from efmodel.decoding.curve import Curve
 from efmodel.decoding.policy import ExitOutput, parse, score_named
-from efmodel.decoding.words import Path as FramePath
-from efmodel.decoding.words import Tokens, labels_of, text_of, words
-from efmodel.evaluation import BATCH_SECONDS, edits, fastest_device, held_out_half
+from efmodel.decoding.words import Path, Tokens, labels_of, text_of, words
+from efmodel.evaluation import edits
 from efmodel.model.compute import multiply_adds
 from efmodel.model.early_exit import EarlyExitForCTC
-from efmodel.model.loading import load
 from efmodel.model.stages import Engine
 from efmodel.speech import text
 from efmodel.speech.ahead import ahead
@@ -99,24 +96,6 @@ def adaptive_score(
     }
 
 
-def adaptive_corpus_score(folder: Path, data: str) -> Adaptive | None:
-    """Return the adaptive score of a saved model on a corpus; None if it was not calibrated.
-
-    Raises
-    ------
-    ModelError
-        If the folder holds no model.
-    DataError
-        If there is no such corpus, or no utterance in it can be used.
-    """
-    model, tokenizer = load(folder)
-    if not model.config.exit_thresholds:
-        return None
-    model.to(fastest_device())
-    _, utterances = held_out_half(data, tokenizer, model.config)
-    return adaptive_score(model, tokenizer, utterances, BATCH_SECONDS)
-
-
 def _decoded(batch: list[Utterance]) -> list[Utterance]:
     return [utterance.decoded() for utterance in batch]
 
@@ -130,7 +109,7 @@ def _all_exits(engine: Engine, batch: Sequence[NDArray[np.float32]]) -> list[lis
 
 def spelt(output: ExitOutput, tokens: Tokens, tokenizer: PreTrainedTokenizerBase) -> str:
     """Return the text of an exit's output, normalised as references are."""
-    found = words(labels_of(FramePath.of(output), output.blank), tokens, 1.0, 1.0)
+    found = words(labels_of(Path.of(output), output.blank), tokens, 1.0, 1.0)
     return text.normalise(text_of(found), tokenizer)[0]
 
 

@@ -10,7 +10,7 @@ Only numpy is needed here: a device without torch decides in the same way.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import entry_points
 
 import numpy as np
@@ -103,6 +103,7 @@ SCORES: dict[str, Score] = {
 }
 
 
+@cache  # a policy asks for each utterance at each exit
 def score_named(name: str) -> Score:
     """Return a score by name, one of ours or of a plug-in.
 

@@ -21,10 +21,10 @@ from efmodel.decoding.decoder import Beam, Decoder, Greedy
 from efmodel.decoding.loaded import load
 from efmodel.decoding.long_form import Window, windows
 from efmodel.decoding.policy import ExitPolicy, parse
-from efmodel.decoding.stages import Engine, Samples, run, stage_seconds
+from efmodel.decoding.stages import Engine, run, stage_seconds
 from efmodel.decoding.words import Tokens, Word, text_of, words
 from efmodel.errors import UserError
-from efmodel.speech.resampling import SAMPLE_RATE
+from efmodel.speech.resampling import SAMPLE_RATE, Samples
 from efmodel.speech.sound import AudioError
 
 BATCH_SECONDS = 30.0  # of audio; on a CPU larger batches take as long, and have more padding
@@ -205,14 +205,16 @@ class Recogniser:
         """
         waiting: list[_Recording] = []
         parts: list[_Part] = []
+        seconds = 0.0  # of these
         for recording, part in self._parts(recordings):
             if not waiting or waiting[-1] is not recording:
                 waiting.append(recording)
             if part is not None:
                 parts.append(part)
-            if sum(map(_seconds, parts)) >= BATCHES_AHEAD * batch_seconds:
+                seconds += _seconds(part)
+            if seconds >= BATCHES_AHEAD * batch_seconds:
                 self._run_all(parts, batch_seconds)
-                parts = []
+                parts, seconds = [], 0.0
                 yield from self._finished(waiting)
         self._run_all(parts, batch_seconds)
         yield from self._finished(waiting)

@@ -7,10 +7,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from efmodel.decoding.formats import gaps, plain
-from efmodel.decoding.stages import Engine, Samples, Stages
+from efmodel.decoding.stages import Engine, Stages
 from efmodel.decoding.words import Word
 from efmodel.errors import show
-from efmodel.speech.resampling import SAMPLE_RATE
+from efmodel.speech.resampling import SAMPLE_RATE, Samples
 
 if TYPE_CHECKING:
     from rich.text import Text

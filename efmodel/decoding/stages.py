@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from efmodel.decoding.policy import ExitOutput, ExitPolicy
+from efmodel.speech.resampling import SAMPLE_RATE, Samples
 
-Samples = NDArray[np.float32]  # [samples] at 16 kHz
 MEASURED_SECONDS = 10.0  # of audio, to measure what each stage takes
 REPEATS = 3
 
@@ -93,7 +93,7 @@ def run(
 
 def padded_seconds(batch: Sequence[Samples]) -> float:
     """Return the seconds of a batch's audio, padding included."""
-    return len(batch) * max(map(len, batch), default=0) / 16_000
+    return len(batch) * max(map(len, batch), default=0) / SAMPLE_RATE
 
 
 def stage_seconds(engine: Engine) -> tuple[float, ...]:
@@ -101,7 +101,7 @@ def stage_seconds(engine: Engine) -> tuple[float, ...]:
 
     The least of a few runs on noise: other programs can only add to it.
     """
-    noise = np.random.default_rng(0).standard_normal(round(MEASURED_SECONDS * 16_000))
+    noise = np.random.default_rng(0).standard_normal(round(MEASURED_SECONDS * SAMPLE_RATE))
     samples = (0.1 * noise).astype(np.float32)
     runs = []
     for _ in range(REPEATS):

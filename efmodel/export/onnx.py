@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -28,6 +27,7 @@ from efmodel.model.compute import multiply_adds
 from efmodel.model.early_exit import EarlyExitForCTC
 from efmodel.model.mel import WINDOW
 from efmodel.model.stages import Engine as TorchEngine
+from efmodel.speech.resampling import Samples
 from efmodel.speech.vocabulary import normaliser_of
 
 OPSET = 20  # the newest that torch's tracing exporter writes
@@ -35,8 +35,6 @@ TOLERANCE = 1e-3  # largest difference of a log-probability from torch's
 TRACED_UTTERANCES, TRACED_SAMPLES, TRACED_FRAMES = 2, SAMPLE_RATE, 50  # of the traced batch
 # Seconds of each recording of the batches that are compared: alone, alike, and unlike.
 BATCHES = ((0.4,), (3.1,), (1.0, 1.0), (2.3, 0.25, 5.0, 1.17))
-
-Samples = NDArray[np.float32]
 
 
 class ExportedStage(NamedTuple):

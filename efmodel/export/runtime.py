@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from efmodel.export.folder import Description, ExportError, stage_file
-
-Samples = NDArray[np.float32]  # [samples] at 16 kHz
+from efmodel.speech.resampling import Samples
 
 
 class Engine:

@@ -268,8 +268,12 @@ class EarlyExitForCTC(Wav2Vec2PreTrainedModel):  # type: ignore[misc]
         Parameters are those of ``forward``; nothing is masked at random.
         """
         features = self._front_end(input_values, attention_mask)
+        return self._positioned(features), features.lengths
+
+    def _positioned(self, features: FrozenOutput) -> Tensor:
+        """Return the first layer's input ``[batch, frames, hidden]`` of the front end's output."""
         hidden, _ = self.feature_projection(features.states[0])
-        return self.encoder.add_positions(hidden, features.lengths), features.lengths
+        return self.encoder.add_positions(hidden, features.lengths)
 
     def _mask_in_training(self, hidden: Tensor, lengths: Tensor) -> Tensor:
         if not self.training:
@@ -295,8 +299,7 @@ class EarlyExitForCTC(Wav2Vec2PreTrainedModel):  # type: ignore[misc]
         output = self._front_end(input_values, attention_mask)
         depth = min(depth, self.config.num_hidden_layers)
         if depth > FRONTEND:
-            hidden, _ = self.feature_projection(output.states[0])
-            hidden = self.encoder.add_positions(hidden, output.lengths)
+            hidden = self._positioned(output)
             states, hidden = self.encoder.run_layers(hidden, output.lengths, last=depth)
             if depth not in self.config.exit_layers:
                 states = [*states, hidden]

@@ -12,7 +12,7 @@ ROLLOFF = 0.99  # the filter's cut-off, as a share of half the lower rate
 BLOCK = 1_000_000  # samples, repeated ones included, that are filtered at once
 LARGEST_KERNEL = 1_000_000  # weights of a filter; 44.1 kHz needs 76,000
 
-Samples = NDArray[np.float32]  # [samples]
+Samples = NDArray[np.float32]  # [samples]; at 16 kHz where no rate is given
 
 
 def resample(samples: Samples, rate: int) -> Samples:

@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedTokenizerBase
 
-from efmodel.config import EarlyExitConfig
+from efmodel.config import SAMPLE_RATE, EarlyExitConfig
 from efmodel.decoding.calibration import thresholds
-from efmodel.decoding.curve import Curve
+from efmodel.decoding.curve import Curve, Point
 from efmodel.decoding.observing import observe
 from efmodel.decoding.policy import SCORES, ExitPolicy
 from efmodel.decoding.recogniser import Recogniser
@@ -97,35 +97,40 @@ def main(
     alone = median_seconds_in_turns([one_by_one(r, speech) for r in recognisers], REPEATS, "single")
     batched = median_seconds_in_turns([at_once(r, speech) for r in recognisers], REPEATS, "batched")
     deepest = config.num_exits - 1
-    table = Table("stops at", "WER %", "relative", "layers", "multiply-adds", "seconds, single",
-                  "seconds, batched")  # fmt: skip
-    for point, one, many in zip(points, alone, batched, strict=True):
-        table.add_row(
-            point.name,
-            f"{100 * point.wer:.2f}",
-            f"{100 * (point.wer / points[deepest].wer - 1):+.1f} %" if points[deepest].wer else "-",
-            f"{point.layers:.2f}",
-            f"{100 * point.compute / points[deepest].compute:.0f} %",
-            f"{100 * one / alone[deepest]:.0f} %",
-            f"{100 * many / batched[deepest]:.0f} %",
-        )
-    for column in table.columns:
-        column.no_wrap = True
-    oracle = curve.oracle()
-    table.add_row("oracle", f"{100 * oracle.wer:.2f}",
-                  f"{100 * (oracle.wer / points[deepest].wer - 1):+.1f} %", f"{oracle.layers:.2f}",
-                  f"{100 * oracle.compute / points[deepest].compute:.0f} %", "", "")  # fmt: skip
-    audio = sum(map(len, speech)) / 16_000
+    audio = sum(map(len, speech)) / SAMPLE_RATE
     print(
         f"{model}, {data}: thresholds from {len(held_out)} utterances, figures of {len(others)} "
         f"others; {audio:.0f} s of them timed: the deepest exit takes {alone[deepest]:.2f} s one "
         f"by one, {batched[deepest]:.2f} s in batches of {BATCH_SECONDS:g} s"
     )
-    Console(width=110).print(table)
+    times = [
+        [f"{100 * one / alone[deepest]:.0f} %", f"{100 * many / batched[deepest]:.0f} %"]
+        for one, many in zip(alone, batched, strict=True)
+    ]
+    print_table([*points, curve.oracle()], [*times, ["", ""]], points[deepest])
     shown = ", ".join(
         f"exit {e + 1} {ranking(recognisers[e], others):.2f}" for e in range(deepest + 1)
     )
     print(f"a right word is more confident than a wrong one with a chance of: {shown}")
+
+
+def print_table(points: Sequence[Point], times: Sequence[Sequence[str]], deepest: Point) -> None:
+    """Print a row for each point, with its times one by one and batched."""
+    names = ("stops at", "WER %", "relative", "layers", "multiply-adds", "seconds, single",
+             "seconds, batched")  # fmt: skip
+    table = Table()
+    for name in names:
+        table.add_column(name, no_wrap=True)
+    for point, measured in zip(points, times, strict=True):
+        table.add_row(
+            point.name,
+            f"{100 * point.wer:.2f}",
+            point.against(deepest),
+            f"{point.layers:.2f}",
+            f"{100 * point.compute / deepest.compute:.0f} %",
+            *measured,
+        )
+    Console(width=110).print(table)
 
 
 def ranking(recogniser: Recogniser, utterances: Sequence[Utterance]) -> float:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from efmodel.decoding.calibrate import best_policy
+from efmodel.decoding.calibrate_command import best_policy
 from efmodel.decoding.calibration import BINS, EDGES, Observations, thresholds
 from efmodel.decoding.curve import Curve, Point
 
