@@ -124,7 +124,7 @@ def _counts(
                 total = {name: each + total.get(name, 0) for name, each in counted.items()}
                 clients += 1
             else:
-                reason = reply.error.reason if reply.has_error() else "found no counts of all exits"
+                reason = reply.error.reason if reply.has_error() else "found no counts that add up"
                 log(WARNING, "calibration: node %d: %s", reply.metadata.src_node_id, reason)
     found = Calibration(total, clients)
     return found if clients and found.utterances else None
@@ -144,4 +144,19 @@ def read_histograms(reply: Message, num_exits: int) -> Histograms:
         if not all(type(value) is int and 0 <= value < 2**40 for value in values):
             return {}
         histograms[name] = np.array(values, np.int64).reshape(shape)
-    return histograms
+    return histograms if _are_of_the_same_utterances(list(histograms.values())) else {}
+
+
+def _are_of_the_same_utterances(histograms: Sequence[NDArray[np.int64]]) -> bool:
+    """Return whether the counts add up: scores sort the same utterances into different bins.
+
+    Each exit has heard all utterances, and they have as many errors at the deepest exit; an empty
+    bin has no errors.
+    """
+    totals = np.stack(histograms).sum(2)  # [scores, E - 1, COUNTED]
+    of_all_exits = totals[..., [0, 2]]
+    return bool(
+        (totals == totals[0]).all()
+        and (of_all_exits == of_all_exits[:, :1]).all()
+        and all((counts[counts[..., 0] == 0] == 0).all() for counts in histograms)
+    )

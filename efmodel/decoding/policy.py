@@ -88,12 +88,14 @@ def agreement(exits: Sequence[ExitOutput]) -> float:
 
 def edit_distance(one: Sequence[int], other: Sequence[int]) -> int:
     """Return the fewest insertions, deletions and substitutions from one sequence to the other."""
-    row = list(range(len(other) + 1))
-    for i, a in enumerate(one, start=1):
-        diagonal, row[0] = row[0], i
-        for j, b in enumerate(other, start=1):
-            diagonal, row[j] = row[j], min(diagonal + (a != b), row[j] + 1, row[j - 1] + 1)
-    return row[-1]
+    labels = np.asarray(other)
+    columns = np.arange(len(other) + 1)
+    row = columns  # the distances from what was read of ``one`` to each beginning of ``other``
+    for i, label in enumerate(one, start=1):
+        changed = np.minimum(row[1:] + 1, row[:-1] + (labels != label))
+        # An insertion adds 1 for each column: the least of what lies before, by its distance.
+        row = np.minimum.accumulate(np.concatenate([[i], changed]) - columns) + columns
+    return int(row[-1])
 
 
 SCORES: dict[str, Score] = {
