@@ -7,6 +7,7 @@ from client_app.round import checked_capacity, cut_model
 from client_app.task import Task
 from efmodel.decoding.observing import observe
 from efmodel.decoding.policy import SCORES
+from efmodel.model.stages import Engine
 from efmodel.protocol import HISTOGRAM, METRICS, NUM_EXAMPLES, read_model
 
 
@@ -25,7 +26,8 @@ def count(task: Task, message: Message) -> Message:
     config, tokenizer = read_model(task.request)
     model = cut_model(task, message, config.cut(checked_capacity(task))).eval()
     speech = recordings(task, config, tokenizer)
-    seen = observe(model, tokenizer, speech.held_out, list(SCORES), task.settings.batch_seconds)
+    seconds = task.settings.batch_seconds
+    seen = observe(Engine(model), tokenizer, speech.held_out, list(SCORES), seconds)
     metrics: dict[str, int | list[int]] = {NUM_EXAMPLES: len(seen.words)}
     for name in SCORES:
         metrics[HISTOGRAM + name] = seen.histogram(name).flatten().tolist()

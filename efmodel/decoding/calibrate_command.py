@@ -70,8 +70,9 @@ def _observed(folder: Path, data: str) -> tuple["Curve", str]:
     network = trial.model
     if network.config.num_exits == 1:
         raise UserError(f"model: found one exit in {folder}, wanted several to choose from")
-    observed = observe(network, trial.tokenizer, trial.utterances, list(SCORES), BATCH_SECONDS)
-    stages = stage_seconds(Engine(network))
+    engine = Engine(network)
+    observed = observe(engine, trial.tokenizer, trial.utterances, list(SCORES), BATCH_SECONDS)
+    stages = stage_seconds(engine)
     seconds = [sum(stages[: exit + 1]) for exit in range(len(stages))]
     layers = list(network.config.exit_layers)
     return Curve(observed, layers, multiply_adds(network.config), seconds), trial.half

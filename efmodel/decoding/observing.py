@@ -11,11 +11,12 @@ from transformers import PreTrainedTokenizerBase
 from efmodel.decoding.calibration import Observations
 from efmodel.decoding.curve import Curve
 from efmodel.decoding.policy import ExitOutput, parse, score_named
+from efmodel.decoding.stages import Engine
 from efmodel.decoding.words import Path, Tokens, labels_of, text_of, words
 from efmodel.evaluation import edits
 from efmodel.model.compute import multiply_adds
 from efmodel.model.early_exit import EarlyExitForCTC
-from efmodel.model.stages import Engine
+from efmodel.model.stages import Engine as TorchEngine
 from efmodel.speech import text
 from efmodel.speech.ahead import ahead
 from efmodel.speech.batches import batches
@@ -30,7 +31,7 @@ Adaptive = TypedDict(
 
 
 def observe(
-    model: EarlyExitForCTC,
+    engine: Engine,
     tokenizer: PreTrainedTokenizerBase,
     utterances: Sequence[Utterance],
     scores: Sequence[str],
@@ -40,8 +41,10 @@ def observe(
 
     Parameters
     ----------
-    model, tokenizer
-        The recogniser, in evaluation mode.
+    engine : Engine
+        The model, of torch or exported.
+    tokenizer : PreTrainedTokenizerBase
+        The model's.
     utterances : Sequence of Utterance
         With reference texts.
     scores : Sequence of str
@@ -49,7 +52,7 @@ def observe(
     batch_seconds : float
         Seconds of audio in a batch, padding included.
     """
-    engine, tokens = Engine(model), Tokens.of(tokenizer)
+    tokens = Tokens.of(tokenizer)
     functions = {name: score_named(name) for name in scores}
     values: dict[str, list[list[float]]] = {name: [] for name in scores}
     errors: list[list[int]] = []
@@ -82,10 +85,10 @@ def adaptive_score(
 ) -> Adaptive:
     """Return what ``--exit auto`` gives with the thresholds in a model's configuration.
 
-    ``model``, ``tokenizer``, ``utterances`` and ``batch_seconds`` are those of ``observe``.
+    ``model`` is in evaluation mode; the other parameters are those of ``observe``.
     """
     chosen = parse(model.config.exit_policy, model.config.exit_thresholds or {})
-    observed = observe(model, tokenizer, utterances, list(chosen), batch_seconds)
+    observed = observe(TorchEngine(model), tokenizer, utterances, list(chosen), batch_seconds)
     compute = multiply_adds(model.config)
     point = Curve(observed, model.config.exit_layers, compute, compute).adaptive(chosen)
     return {

@@ -1,11 +1,29 @@
 """The command ``ef-asr export``: a recogniser for a device without torch."""
 
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from efmodel.errors import UserError, shown_errors
+from efmodel.errors import UserError, show, shown_errors
+from efmodel.light_imports import prepare_transformers
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from efmodel.evaluation import Trial
+    from efmodel.export.onnx import ExportedStage
+
+MAX_COST = 0.02  # word errors that int8 may add, as a share of float32's, before it is said aloud
+CAPTION = "off by: largest difference of a log-probability from torch's; of int8's from float32's"
+
+
+class Weights(StrEnum):
+    """What weights can be rounded to."""
+
+    INT8 = "int8"
 
 
 @shown_errors()
@@ -15,6 +33,12 @@ def export(
     exit: Annotated[
         str, typer.Option(help="The exit (from 1) at which the exported model ends, or all.")
     ] = "all",
+    quantise: Annotated[
+        Weights | None, typer.Option(help="Round the weights of linear layers to eight bits.")
+    ] = None,
+    check: Annotated[
+        str, typer.Option(help="Print word error rates on this corpus: a folder, or a name.")
+    ] = "",
 ) -> None:
     """Write a model as ONNX, a graph per stage, for recognition without torch.
 
@@ -22,27 +46,83 @@ def export(
     command ends with an error. `ef-asr transcribe --model OUTPUT` uses what was written.
     """
     from rich.console import Console
-    from rich.table import Table
-    from transformers.utils import logging
-
-    from efmodel.model.loading import load, local_folder
 
     _check_installed()
+    prepare_transformers()
+    from efmodel.evaluation import Trial
+    from efmodel.export import int8
     from efmodel.export.onnx import export as write
+    from efmodel.model.loading import load, local_folder
 
-    logging.disable_progress_bar()  # of transformers
-    network, tokenizer = load(local_folder(model), _exit_number(exit))
+    folder, number = local_folder(model), _exit_number(exit)
+    trial = Trial.load(folder, check, number) if check else None
+    network, tokenizer = (trial.model, trial.tokenizer) if trial else load(folder, number)
     console = Console()
     with console.status("exporting") as status:
-        written = write(network, tokenizer, output, status.update)
-    table = Table("stage", "file", "MB", "multiply-adds per second", "largest difference")
-    for number, stage in enumerate(written, start=1):
-        size = stage.file.stat().st_size / 1e6
-        cost = f"{stage.multiply_adds / 1e6:.1f} M"
-        table.add_row(str(number), stage.file.name, f"{size:.1f}", cost, f"{stage.difference:.1e}")
-    console.print(table)
-    total = sum(stage.file.stat().st_size for stage in written) / 1e6
-    print(f"{output}: {len(written)} stages, {total:.1f} MB; ef-asr transcribe --model {output}")
+        written = {"float32": write(network, tokenizer, output, status.update)}
+        rates = {"float32": _word_error_rates(output, trial)} if trial else {}
+        if quantise:
+            status.update("rounding to eight bits")
+            written["int8"] = int8.quantise(output)
+            if trial:
+                rates["int8"] = _word_error_rates(output, trial)
+    console.print(_stages(written))
+    if trial:
+        print(f"{check} ({trial.half}): {len(trial.utterances)} utterances, WER %")
+        console.print(_rates(rates))
+        _warn(rates)
+    last = list(written.values())[-1]
+    total = sum(stage.size for stage in last) / 1e6
+    print(f"{output}: {len(last)} stages, {total:.1f} MB; ef-asr transcribe --model {output}")
+
+
+def _word_error_rates(folder: Path, trial: "Trial") -> list[float]:
+    """Return the WER of an exported recogniser at each exit."""
+    from efmodel.decoding.observing import observe
+    from efmodel.evaluation import BATCH_SECONDS
+    from efmodel.export.folder import Description
+    from efmodel.export.runtime import Engine
+
+    engine = Engine(folder, Description.read(folder))
+    observed = observe(engine, trial.tokenizer, trial.utterances, [], BATCH_SECONDS)
+    rates: list[float] = (observed.errors.sum(1) / observed.words.sum()).tolist()
+    return rates
+
+
+def _stages(written: "Mapping[str, Sequence[ExportedStage]]") -> "Table":
+    """Return the table of stages; ``written`` holds float32's, and perhaps int8's."""
+    from rich.table import Table
+
+    table = Table("file", "multiply-adds", caption=CAPTION)
+    for weights in written:
+        table.add_column(weights)
+        table.add_column("off by")
+    for stages in zip(*written.values(), strict=True):
+        cells = (each for s in stages for each in (f"{s.size / 1e6:.1f} MB", f"{s.difference:.1e}"))
+        table.add_row(stages[0].file.name, f"{stages[0].multiply_adds / 1e6:.1f} M/s", *cells)
+    return table
+
+
+def _rates(rates: Mapping[str, Sequence[float]]) -> "Table":
+    """Return the table of word error rates at each exit."""
+    from rich.table import Table
+
+    table = Table("exit", *rates)
+    for number, at_exit in enumerate(zip(*rates.values(), strict=True), start=1):
+        table.add_row(str(number), *(f"{100 * rate:.2f}" for rate in at_exit))
+    return table
+
+
+def _warn(rates: Mapping[str, Sequence[float]]) -> None:
+    """Say aloud where int8 costs more than ``MAX_COST``."""
+    pairs = zip(rates["float32"], rates.get("int8", []), strict=False)
+    for number, (float32, int8) in enumerate(pairs, start=1):
+        if int8 > (1 + MAX_COST) * float32:
+            show(
+                f"exit {number}: int8 raises WER from {100 * float32:.2f} % to {100 * int8:.2f} %, "
+                f"wanted at most {100 * MAX_COST:g} % of it more; without --quantise the weights "
+                "stay float32"
+            )
 
 
 def _check_installed() -> None:

@@ -53,7 +53,10 @@ class Description:
     normaliser : Mapping
         The fields of the texts' normaliser that differ from the default one's.
     largest_difference : float
-        Between a log-probability here and in torch, as found when the model was exported.
+        Between a log-probability here and in torch (for int8: in float32), as found when the model
+        was exported.
+    weights : str
+        "float32" or "int8".
     format : int
         ``FORMAT`` of the version that wrote it.
     """
@@ -71,6 +74,7 @@ class Description:
     exit_policy: str = "confidence"
     normaliser: Mapping[str, str] = field(default_factory=dict)
     largest_difference: float = 0.0
+    weights: str = "float32"
     format: int = FORMAT
 
     @property

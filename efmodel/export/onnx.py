@@ -9,6 +9,8 @@ compared with torch on batches of other sizes.
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,13 +46,16 @@ class ExportedStage(NamedTuple):
     ----------
     file : Path
         Its graph.
+    size : int
+        Of the file, in bytes.
     multiply_adds : float
         Per second of audio.
     difference : float
-        The largest one between its log-probabilities and torch's.
+        The largest one between its log-probabilities and torch's (for int8: float32's).
     """
 
     file: Path
+    size: int
     multiply_adds: float
     difference: float
 
@@ -88,13 +93,15 @@ def export(
         write_stage(stage, folder / stage_file(number), number, model.config.hidden_size)
     report("comparing with torch")
     description = described(model.config, tokenizer)
-    differences = compare(TorchEngine(model), runtime.Engine(folder, description))
+    graphs = runtime.Engine(folder, description).graphs
+    differences = compare(TorchEngine(model), partial(runtime.Stages, graphs))
     check(differences, folder)
-    Description(**{**vars(description), "largest_difference": max(differences)}).write(folder)
+    replace(description, largest_difference=max(differences)).write(folder)
+    files = [folder / stage_file(number) for number in range(1, description.num_exits + 1)]
     costs = description.stage_multiply_adds
     return [
-        ExportedStage(folder / stage_file(number), cost, difference)
-        for number, (cost, difference) in enumerate(zip(costs, differences, strict=True), start=1)
+        ExportedStage(file, file.stat().st_size, cost, difference)
+        for file, cost, difference in zip(files, costs, differences, strict=True)
     ]
 
 
@@ -172,11 +179,21 @@ def write_stage(stage: nn.Module, file: Path, number: int, hidden_size: int) -> 
     onnx.checker.check_model(str(file), full_check=True)
 
 
-def compare(reference: Engine, exported: Engine) -> list[float]:
-    """Return the largest difference of two engines' log-probabilities at each of the E exits."""
+def compare(
+    reference: Engine, start: Callable[[Sequence[Samples]], runtime.Stages | runtime.OneByOne]
+) -> list[float]:
+    """Return the largest difference between log-probabilities at each of the E exits.
+
+    Parameters
+    ----------
+    reference : Engine
+        One side.
+    start : callable
+        Returns the other side's stages of a batch.
+    """
     largest = np.zeros(reference.num_exits)
     for batch in batches(reference):
-        runs = reference.start(batch), exported.start(batch)
+        runs = reference.start(batch), start(batch)
         for exit in range(reference.num_exits):
             for one, other in zip(*(run.advance() for run in runs), strict=True):
                 same = one.shape == other.shape

@@ -77,13 +77,12 @@ def main(
     network, tokenizer = load(model)
     config, tokens = network.config, Tokens.of(tokenizer)
     held_out, others = halves(data, tokenizer, config)
-    names = list(SCORES)
-    seen = observe(network, tokenizer, held_out, names, BATCH_SECONDS)
+    names, engine = list(SCORES), Engine(network)
+    seen = observe(engine, tokenizer, held_out, names, BATCH_SECONDS)
     costs = multiply_adds(config)
-    measured = observe(network, tokenizer, others, names, BATCH_SECONDS)
+    measured = observe(engine, tokenizer, others, names, BATCH_SECONDS)
     curve = Curve(measured, list(config.exit_layers), costs, costs)
 
-    engine = Engine(network)
     points = curve.fixed()
     recognisers = [Recogniser(Engine(network.cut(e + 1)), tokens) for e in range(config.num_exits)]
     for name in names:

@@ -15,6 +15,7 @@ from efmodel.decoding.calibration import Observations, thresholds
 from efmodel.decoding.observing import observe
 from efmodel.decoding.policy import SCORES
 from efmodel.model.compute import multiply_adds
+from efmodel.model.stages import Engine
 from efmodel.protocol import HISTOGRAM, describe_model
 from efmodel.settings import Settings
 from server_app.calibration import calibrate
@@ -80,7 +81,7 @@ def test_thresholds_are_those_of_the_pooled_held_out_speech(whole, tokenizer, fe
         message = Message(RecordDict({"config": ConfigRecord(dict(request))}), node, "evaluate")
         task = Task.of(message, contexts[node])
         pooled += recordings(task, whole.config, tokenizer).held_out
-    seen = observe(whole, tokenizer, pooled, list(SCORES), 12.0)
+    seen = observe(Engine(whole), tokenizer, pooled, list(SCORES), 12.0)
     assert len(seen.words) == 2
     costs = multiply_adds(whole.config)
     assert found == {n: thresholds(seen.histogram(n), costs, 0.02) for n in SCORES}

@@ -7,7 +7,8 @@ import soundfile
 from typer.testing import CliRunner
 
 from efmodel.cli import build
-from tests.conftest import tone, write_abc
+from efmodel.export import command
+from tests.conftest import tone, write_abc, write_folder
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +39,30 @@ def test_a_model_cut_at_an_exit_is_exported_and_transcribes(abc, tmp_path):
         assert (done.exit_code, done.stdout) == (0, said), done.output
     done = ef_asr("transcribe", tmp_path / "a.wav", "--model", tmp_path / "out", "--device", "cuda")
     assert done.exit_code == 2 and "device: found cuda, wanted cpu" in done.stderr
+
+
+def test_word_errors_of_float32_and_int8_are_printed(abc, tmp_path):
+    rows = [("one.wav", "b", "x", 1.0), ("two.wav", "b c", "x", 1.0)]
+    data = write_folder(tmp_path / "data", rows)
+    done = ef_asr("export", "--model", abc, "--output", tmp_path / "out", "--quantise", "int8",
+                  "--check", data)  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "2 utterances, WER %" in done.stdout and done.stderr == ""
+    rates = [line.split("│")[1:4] for line in done.stdout.splitlines() if line.count(".") == 2]
+    wrong = [("1", 100.0), ("2", 100 / 3), ("3", 200 / 3)]  # "a", "b" and "c" of three words
+    assert [tuple(map(str.strip, row)) for row in rates[-3:]] == [
+        (exit, f"{rate:.2f}", f"{rate:.2f}") for exit, rate in wrong
+    ]
+    soundfile.write(tmp_path / "a.wav", tone(1.0), 16_000)
+    done = ef_asr("transcribe", tmp_path / "a.wav", "--model", tmp_path / "out")
+    assert (done.exit_code, done.stdout) == (0, "c\n")
+
+
+def test_an_exit_where_int8_costs_more_is_said_aloud(capsys):
+    command._warn({"float32": [0.1, 0.1, 0.0], "int8": [0.102, 0.103, 0.001]})
+    lines = capsys.readouterr().err.splitlines()
+    assert [line[:6] for line in lines] == ["exit 2", "exit 3"]
+    assert "int8 raises WER from 10.00 % to 10.30 %" in lines[0]
 
 
 @pytest.mark.parametrize(

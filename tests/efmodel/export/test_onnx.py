@@ -44,7 +44,7 @@ def test_each_stage_says_what_torch_says_alone_and_in_batches(changes, tokenizer
     sizes = [*range(0, 3_000, 37), 16_000, 54_321]
     assert [engine.num_frames(n) for n in sizes] == [torchs.num_frames(n) for n in sizes]
     batch = voices(0.5, 3.0, 1.7, 1.7, 0.1)
-    together = engine.start(batch)
+    together = runtime.Stages(engine.graphs, batch)
     alone = [engine.start([samples]) for samples in batch]
     for _ in range(2):
         for rows, stages in zip(together.advance(), alone, strict=True):
@@ -53,7 +53,7 @@ def test_each_stage_says_what_torch_says_alone_and_in_batches(changes, tokenizer
 
 
 def test_what_is_behind_an_utterance_has_no_effect(pair):
-    [graph, *_] = runtime.Engine(pair.exported, Description.read(pair.exported))._graphs
+    [graph, *_] = runtime.Engine(pair.exported, Description.read(pair.exported)).graphs
     samples = np.zeros((1, 32_000), np.float32)
     samples[0, :16_000] = voices(1.0)[0]
     noisy = samples.copy()

@@ -110,7 +110,7 @@ class Counting:
 
 def test_stages_behind_the_stop_and_heads_before_the_end_are_not_run(pair):
     engine = Engine(pair.exported, Description.read(pair.exported))
-    engine._graphs = counted = [Counting(session) for session in engine._graphs]
+    engine.graphs = counted = [Counting(session) for session in engine.graphs]
     run(engine, voices(1.0), ExitPolicy({"confidence": [0.0, -1e9]}))
     assert [len(each.asked) for each in counted] == [1, 1, 0]
     run(engine, voices(1.0), ExitPolicy())
