@@ -106,6 +106,10 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
         """Read a saved configuration; without ``mel_normalisation`` it is "utterance"."""
         return super().from_dict({"mel_normalisation": "utterance", **config_dict}, **kwargs)
 
+    @classmethod
+    def register_for_auto_class(cls, auto_class: Any = None) -> None:
+        """Do nothing: the Auto classes know the model, and a folder gets no copy of this file."""
+
     def to_diff_dict(self) -> dict[str, Any]:
         """Return the fields to save: ``mel_normalisation`` even where it has its default."""
         return {**super().to_diff_dict(), "mel_normalisation": self.mel_normalisation}
@@ -136,6 +140,11 @@ class EarlyExitConfig(Wav2Vec2Config):  # type: ignore[misc]
     def samples_per_frame(self) -> int:
         """Samples at 16 kHz from the start of one encoder frame to that of the next."""
         return prod(self.conv_stride) * (HOP if self.frontend == "mel" else 1)
+
+    @property
+    def inputs_to_logits_ratio(self) -> int:
+        """``samples_per_frame`` under the name that pipelines of transformers read."""
+        return self.samples_per_frame
 
     def num_frames(self, num_samples: int) -> int:
         """Return the number of encoder frames of a waveform of ``num_samples`` at 16 kHz."""

@@ -1,7 +1,8 @@
 """The early-exit model: front end, encoder, and a CTC head per exit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,14 +18,36 @@ from transformers.utils import ModelOutput, is_tracing
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from efmodel.config import EarlyExitConfig
-from efmodel.model import backbone, cutting, loss
+from efmodel.model import backbone, cutting, folder, loss
 from efmodel.model.dropout import use_fast_dropout
 from efmodel.model.encoder import EarlyExitEncoder
+from efmodel.model.frames import frame_mask
 from efmodel.model.frozen import FRONTEND, FrozenOutput
 from efmodel.model.lora import add_adapters
 from efmodel.model.masking import mask_features
 from efmodel.model.mel import MelFeatureExtractor
 from efmodel.model.waveform import WaveformFeatureExtractor
+
+
+class ExitLogits(list[Tensor]):
+    """E tensors ``[batch, frames, vocab]``, shallow to deep, which decode like the deepest one.
+
+    The pipeline of transformers decodes ``logits.argmax(dim=-1)``. For another exit give it the
+    model cut there.
+    """
+
+    def __init__(
+        self, logits: Iterable[Tensor], lengths: Tensor | None = None, blank: int = 0
+    ) -> None:
+        super().__init__(logits)
+        self._lengths, self._blank = lengths, blank
+
+    def argmax(self, dim: int = -1) -> Tensor:
+        """Return the deepest exit's labels ``[batch, frames]``, with blanks for padding."""
+        labels = self[-1].argmax(dim)
+        if self._lengths is None:
+            return labels
+        return labels.masked_fill(~frame_mask(self._lengths, labels.shape[1]), self._blank)
 
 
 @dataclass
@@ -218,6 +241,8 @@ class EarlyExitForCTC(Wav2Vec2PreTrainedModel):  # type: ignore[misc]
             blank = self.config.pad_token_id
             losses = torch.stack([loss.ctc(x, lengths, labels, blank) for x in logits])
             combined = loss.exits_loss(losses, logits, lengths, self.config.exit_loss)
+        if not is_tracing(lengths):  # a graph's outputs are plain lists
+            logits = ExitLogits(logits, lengths, self.config.pad_token_id or 0)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         return EarlyExitOutput(
@@ -306,6 +331,24 @@ class EarlyExitForCTC(Wav2Vec2PreTrainedModel):  # type: ignore[misc]
             output = FrozenOutput(depth, torch.stack(states), output.lengths)
         self.train(was_training)
         return output
+
+    def save_pretrained(self, save_directory: str | Path, **arguments: Any) -> None:
+        """Save the model, and what lets transformers load it where efmodel is installed.
+
+        Parameters
+        ----------
+        save_directory : str or Path
+            The folder.
+        **arguments : Any
+            As for every model of transformers.
+        """
+        self.config.auto_map = dict(folder.AUTO_MAP)
+        super().save_pretrained(save_directory, **arguments)
+        folder.complete(Path(save_directory))
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: Any = None) -> None:
+        """Do nothing: the Auto classes know the model, and a folder gets no copy of this file."""
 
     def owner_exits(self) -> dict[str, int]:
         """Return ``{name: owner exit}`` of the state_dict's tensors; 0 if every exit needs it."""

@@ -18,6 +18,7 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import Metaspace
 from tokenizers.trainers import BpeTrainer
 from transformers import (
+    ParakeetTokenizer,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     Wav2Vec2CTCTokenizer,
@@ -63,7 +64,7 @@ def bpe_from(
     normaliser: Mapping[str, str] | None = None,
 ) -> PreTrainedTokenizerBase:
     """Return a tokenizer of subwords; ``definition`` is the JSON of the ``tokenizers`` library."""
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = ParakeetTokenizer(  # transformers' only one for subwords whose decode is CTC's
         tokenizer_object=Tokenizer.from_str(definition), pad_token=pad_token, unk_token=unk_token
     )
     return with_normaliser(tokenizer, Normaliser.of(normaliser or {}))
