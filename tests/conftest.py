@@ -1,9 +1,11 @@
 """Shared fixtures: a very small model, its tokenizer, a folder of real audio files."""
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import soundfile
@@ -60,6 +62,23 @@ def tokenizer():
 def model() -> EarlyExitForCTC:
     torch.manual_seed(0)
     return EarlyExitForCTC(small_config()).eval()
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """Lay a folder out as the Hub's library keeps what it has downloaded under a name."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+
+    def put(name: str, folder: Path) -> None:
+        copy = tmp_path / "hub" / f"models--{name.replace('/', '--')}"
+        (copy / "refs").mkdir(parents=True)
+        (copy / "refs" / "main").write_text("0" * 40)
+        shutil.copytree(folder, copy / "snapshots" / ("0" * 40))
+
+    return put
 
 
 def write_abc(folder: Path, **changes) -> Path:

@@ -16,6 +16,7 @@ from transformers import (
 
 from efmodel.config import SAMPLE_RATE, EarlyExitConfig
 from efmodel.errors import UserError
+from efmodel.model import wav2vec2_ee
 from efmodel.model.weights import load_whole, stored_tensors
 from efmodel.speech import vocabulary
 
@@ -28,10 +29,10 @@ _UNSUPPORTED: dict[str, Any] = {
     "adapter_attn_dim": None,
     "conv_pos_batch_norm": False,
 }
-# Tensors of a checkpoint: one that was trained without masks has no vector for them, and heads of
-# other tasks are of no use here.
+# Tensors of a checkpoint: one that was trained without masks has no vector for them. Heads of
+# other tasks are of no use here, nor is the teacher (copy_model.wav2vec2) in one of wav2vec2-ee.
 _MAY_LACK = r"masked_spec_embed$"
-_MUST_KNOW = r"(^|\.)(feature_extractor|feature_projection|encoder)\."
+_MUST_KNOW = r"^(\w+\.)?(feature_extractor|feature_projection|encoder)\."
 
 
 class BackboneError(UserError):
@@ -50,7 +51,8 @@ def describe(
     name : str
         Hub name or local folder.
     exit_layers : Sequence[int], optional
-        Encoder layers from 1; by default every second one and the last.
+        Encoder layers from 1; by default those of the checkpoint's own exits, or else every second
+        one and the last.
     vocab_size : int, optional
         By default the size of the checkpoint's CTC head, or of ``vocabulary.CHARACTERS`` if it has
         none.
@@ -63,7 +65,8 @@ def describe(
     source = source_config(name)
     fields = source.to_dict()
     layers = source.num_hidden_layers
-    exits = list(exit_layers or [*range(2, layers, 2), layers])
+    own_exits = wav2vec2_ee.exit_layers(name, source)
+    exits = list(exit_layers or own_exits or [*range(2, layers, 2), layers])
     if exits[-1] > layers:
         raise BackboneError(
             f"exit-layers: found {exits}, wanted at most {layers}, the number of layers of {name}"
@@ -90,7 +93,8 @@ def describe(
 def weights(name: str, source: PretrainedConfig, config: EarlyExitConfig) -> dict[str, Tensor]:
     """Return the checkpoint's tensors under the names of the early-exit model.
 
-    A CTC head of the right size is copied to every exit; so is the final norm of a pre-norm stack.
+    A CTC head of the right size is copied to every exit that has no head of its own in the
+    checkpoint; so is the final norm of a pre-norm stack.
 
     Raises
     ------
@@ -101,14 +105,18 @@ def weights(name: str, source: PretrainedConfig, config: EarlyExitConfig) -> dic
     kind: Any = AutoModelForCTC if with_head else AutoModel
     checkpoint: Any = load_whole(kind, name, may_lack=_MAY_LACK, must_know=_MUST_KNOW)
     tensors: dict[str, Tensor] = checkpoint.base_model.state_dict()
-    head: dict[str, Tensor] = {}
-    if with_head:
-        head = {f"projection.{k}": v for k, v in checkpoint.lm_head.state_dict().items()}
+    last_head = checkpoint.lm_head.state_dict() if with_head else {}
+    heads = wav2vec2_ee.heads(name, source) if with_head else {}
+    norm: dict[str, Tensor] = {}
     if config.has_pre_norm:
-        for kind in ("weight", "bias"):
-            head[f"norm.{kind}"] = tensors.pop(f"encoder.layer_norm.{kind}")
-    for exit in range(1, config.num_exits + 1):
-        tensors |= {f"exits.{exit}.{key}": tensor.clone() for key, tensor in head.items()}
+        norm = {kind: tensors.pop(f"encoder.layer_norm.{kind}") for kind in ("weight", "bias")}
+    for exit, layer in enumerate(config.exit_layers, start=1):
+        parts = {"projection": heads.get(layer, last_head), "norm": norm}
+        tensors |= {
+            f"exits.{exit}.{part}.{kind}": tensor.clone()
+            for part, state in parts.items()
+            for kind, tensor in state.items()
+        }
     return tensors
 
 

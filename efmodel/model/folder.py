@@ -8,7 +8,7 @@ copy of the code, which would grow old.
 import json
 from pathlib import Path
 
-from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Processor
+from transformers import Wav2Vec2FeatureExtractor
 from transformers.utils import PROCESSOR_NAME
 
 from efmodel.config import SAMPLE_RATE
@@ -42,7 +42,7 @@ def complete(folder: Path) -> None:
         return_attention_mask=True,
     )
     fields = {
-        "processor_class": Wav2Vec2Processor.__name__,
+        "processor_class": "Wav2Vec2Processor",
         "feature_extractor": extractor.to_dict(),
     }
     text = json.dumps(fields, indent=2, sort_keys=True) + "\n"

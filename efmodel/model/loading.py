@@ -15,10 +15,11 @@ from pathlib import Path
 
 from torch import nn
 from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+from transformers.utils import WEIGHTS_NAME
 
 from efmodel.config import PRESETS, EarlyExitConfig, preset
 from efmodel.errors import UserError, did_you_mean
-from efmodel.model import backbone
+from efmodel.model import backbone, wav2vec2_ee
 from efmodel.model.early_exit import EarlyExitForCTC
 from efmodel.model.lora import with_adapters
 from efmodel.model.weights import load_whole
@@ -47,7 +48,7 @@ def load(folder: Path, exit: int | None = None) -> Recogniser:
     folder : Path
         Folder of a saved model, or a run folder, which holds one in ``model/``. The folder of a
         checkpoint of transformers with a CTC head becomes a model with one exit, after its last
-        layer.
+        layer; one of wav2vec2-ee keeps its exits.
     exit : int, optional
         The exit (from 1) at which the model is cut; by default it is whole.
 
@@ -79,7 +80,10 @@ def local_folder(model: str | Path) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(str(model), allow_patterns=["*.json", "*.safetensors"]))
+        copy = Path(snapshot_download(str(model), allow_patterns=["*.json", "*.safetensors"]))
+        if not any(copy.glob("*.safetensors")):  # it was saved before there were any
+            snapshot_download(str(model), allow_patterns=[WEIGHTS_NAME])
+        return copy
     except Exception as error:  # no network, no such name, no right to read it
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(
@@ -252,7 +256,10 @@ def _read_tokenizer(folder: Path, config: EarlyExitConfig) -> PreTrainedTokenize
 
 
 def _read_checkpoint(folder: Path) -> Recogniser:
-    """Return a model with one exit, after the last layer of the checkpoint in ``folder``."""
+    """Return a model of the checkpoint in ``folder``: with its exits, or one after the last layer.
+
+    Only checkpoints of wav2vec2-ee have exits.
+    """
     name = str(folder)
     source = backbone.source_config(name)
     if not backbone.has_ctc_head(name, source):
@@ -260,7 +267,8 @@ def _read_checkpoint(folder: Path) -> Recogniser:
             f"model: found a {source.model_type} checkpoint without a CTC head in {name}, wanted "
             "one that was trained to recognise speech"
         )
-    model = EarlyExitForCTC.from_backbone(name, [source.num_hidden_layers])
+    exit_layers = wav2vec2_ee.exit_layers(name, source) or [source.num_hidden_layers]
+    model = EarlyExitForCTC.from_backbone(name, exit_layers)
     return model, backbone.tokenizer(name, model.config)
 
 

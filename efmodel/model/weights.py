@@ -83,8 +83,8 @@ def load_whole(
     return loaded
 
 
-def stored_tensors(name: str) -> dict[str, Tensor]:
-    """Return a checkpoint's tensors without their values, on the device "meta".
+def stored_tensors(name: str, device: str = "meta") -> dict[str, Tensor]:
+    """Return a checkpoint's tensors, on the device "meta" without their values.
 
     The dictionary is empty if they are spread over several files.
     """
@@ -93,7 +93,7 @@ def stored_tensors(name: str) -> dict[str, Tensor]:
             path = cached_file(name, file)
         except OSError:
             continue
-        tensors: dict[str, Tensor] = load_state_dict(path, map_location="meta")
+        tensors: dict[str, Tensor] = load_state_dict(path, map_location=device)
         return tensors
     return {}
 

@@ -1,9 +1,7 @@
 """The recogniser: what it takes, and what it gives for each recording."""
 
 import io
-import shutil
 
-import huggingface_hub
 import numpy as np
 import pytest
 import soundfile
@@ -17,6 +15,7 @@ from efmodel.model.loading import ModelError
 from efmodel.model.stages import Engine
 from efmodel.speech.audio import AudioError
 from tests.conftest import tone
+from tests.efmodel.model.test_wav2vec2_ee import write
 
 
 @pytest.fixture
@@ -119,18 +118,17 @@ def test_a_saved_model_at_an_exit_or_as_deep_as_needed(saved, model, tokenizer):
     assert both.transcribe(samples).exit == 3
 
 
-def test_a_name_on_the_hub_is_loaded_from_its_copy(saved, tmp_path, monkeypatch):
-    """Laid out as the Hub's library keeps what it has downloaded."""
-    copy = tmp_path / "hub" / "models--someone--speech"
-    (copy / "refs").mkdir(parents=True)
-    (copy / "refs" / "main").write_text("0" * 40)
-    shutil.copytree(saved, copy / "snapshots" / ("0" * 40))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.chdir(tmp_path)
+def test_a_name_on_the_hub_is_loaded_from_its_copy(saved, hub):
+    hub("someone/speech", saved)
     assert Recogniser.from_pretrained("someone/speech", 2).transcribe(tone(1)).exit == 2
     with pytest.raises(ModelError, match="found no folder someone/else, and no copy of a model"):
         Recogniser.from_pretrained("someone/else")
+
+
+def test_so_is_an_early_exit_wav2vec2_from_before_safetensors(tmp_path, hub):
+    hub("someone/ee", write(tmp_path / "ee", "bin"))
+    recogniser = Recogniser.from_pretrained("someone/ee")
+    assert recogniser.engine.num_exits == 6 and recogniser.transcribe(tone(1)).exit == 6
 
 
 def test_one_bad_recording_alone_is_an_error(recogniser, tmp_path):

@@ -65,6 +65,12 @@ def test_an_exit_where_int8_costs_more_is_said_aloud(capsys):
     assert "int8 raises WER from 10.00 % to 10.30 %" in lines[0]
 
 
+def test_a_name_on_the_hub_is_exported_from_its_copy(abc, hub, tmp_path):
+    hub("someone/abc", abc)
+    done = ef_asr("export", "--model", "someone/abc", "--output", tmp_path / "out")
+    assert done.exit_code == 0 and "3 stages" in done.stdout, done.output
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
