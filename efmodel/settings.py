@@ -333,7 +333,8 @@ class Settings:
         AGGREGATION,
         "partial-fedavg",
         "Aggregation strategy: partial-fedavg, partial-fedavgm, partial-fedadam, partial-fedyogi, "
-        "partial-fedadagrad, the name of a plug-in, or your own class as `module:Class`.",
+        "partial-fedadagrad, partial-lars, partial-lamb, partial-fedexp, the name of a plug-in, or "
+        "your own class as `module:Class`.",
     )
     strategy_options: str = key(
         AGGREGATION, "", "Further arguments of the strategy's class, such as `alpha=0.3 name=x`."
@@ -343,6 +344,20 @@ class Settings:
         "trainers",
         "Average a tensor over the clients that trained it, or over the whole cohort.",
         one_of("trainers", "cohort"),
+    )
+    shrinkage: float = key(
+        AGGREGATION,
+        0.0,
+        "Average as if so many more clients had changed nothing: a tensor that few clients trained "
+        "then moves less.",
+        FROM_ZERO,
+    )
+    average_rounds: int = key(
+        AGGREGATION,
+        1,
+        "Evaluate and save the mean of the models of about so many rounds; training goes on from "
+        "the last one. 1: the last one.",
+        at_least(1),
     )
     weighting: str = key(
         AGGREGATION,
@@ -354,30 +369,33 @@ class Settings:
     server_learning_rate: float = key(
         AGGREGATION, 1.0, "Server learning rate of partial-fedavgm.", ABOVE_ZERO
     )
-    server_momentum: float = key(AGGREGATION, 0.9, "Momentum of partial-fedavgm.", FRACTION)
+    server_momentum: float = key(
+        AGGREGATION, 0.9, "Momentum of partial-fedavgm and partial-lars.", FRACTION
+    )
     eta: float = key(
         AGGREGATION,
         0.01,
-        "Server learning rate of partial-fedadam, partial-fedyogi and partial-fedadagrad.",
+        "Server learning rate of partial-fedadam, -fedyogi, -fedadagrad, -lars and -lamb; with the "
+        "last two it is a share of each tensor's norm.",
         ABOVE_ZERO,
     )
     beta_1: float = key(
         AGGREGATION,
         0.9,
-        "Decay of the first moment of partial-fedadam and partial-fedyogi.",
+        "Decay of the first moment of partial-fedadam, partial-fedyogi and partial-lamb.",
         FRACTION,
     )
     beta_2: float = key(
         AGGREGATION,
         0.99,
-        "Decay of the second moment of partial-fedadam and partial-fedyogi.",
+        "Decay of the second moment of partial-fedadam, partial-fedyogi and partial-lamb.",
         FRACTION,
     )
     tau: float = key(
         AGGREGATION,
         1e-3,
-        "Term that partial-fedadam, partial-fedyogi and partial-fedadagrad add to the root of the "
-        "second moment; smaller is more adaptive.",
+        "Term that partial-fedadam, -fedyogi, -fedadagrad and -lamb add to the root of the second "
+        "moment; smaller is more adaptive.",
         ABOVE_ZERO,
     )
 

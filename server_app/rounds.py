@@ -60,7 +60,7 @@ class Rounds:
         return self.count_costs()
 
     def run(self, arrays: ArrayRecord, after: int = 0) -> ArrayRecord:
-        """Run the rounds after round ``after``, starting with ``arrays``; return the last model.
+        """Run the rounds after round ``after``, starting with ``arrays``; return the result.
 
         Raises
         ------
@@ -70,13 +70,15 @@ class Rounds:
         failed = 0
         with closing(Background()) as background:
             if unscored := self._unscored(after):
-                background.start(partial(self._end, background, unscored, arrays))
+                scored = self.strategy.result(arrays)
+                background.start(partial(self._end, background, unscored, scored))
             for server_round in range(after + 1, self.settings.rounds + 1):
                 new_arrays, record = self._round(server_round, arrays)
                 arrays = new_arrays or arrays
                 failed = 0 if new_arrays else failed + 1
                 checkpoint = self._checkpoint(record, arrays)
-                background.start(partial(self._end, background, checkpoint, arrays))
+                scored = self.strategy.result(arrays)
+                background.start(partial(self._end, background, checkpoint, scored))
                 if failed == self.settings.max_failed_rounds:
                     background.wait()
                     raise nothing_trained(read_metrics(self.folder.metrics)[-failed:])
@@ -84,7 +86,7 @@ class Rounds:
         records = read_metrics(self.folder.metrics)  # of a resumed run, the earlier ones too
         if records and not any(record["answered"] for record in records):
             raise nothing_trained(records)
-        return arrays
+        return self.strategy.result(arrays)
 
     def _unscored(self, server_round: int) -> Checkpoint | None:
         """Return the checkpoint of a round after which the run was stopped before it was scored."""
@@ -95,7 +97,7 @@ class Rounds:
         return checkpoint if checkpoint and checkpoint.record else None
 
     def _end(self, background: Background, checkpoint: Checkpoint, arrays: ArrayRecord) -> None:
-        """End a round, while the next one trains: save, evaluate, and write it down."""
+        """End a round, while the next one trains: save, evaluate ``arrays``, and write it down."""
         server_round, record = checkpoint.round, dict(checkpoint.record)
         try:
             self.checkpoints.save(checkpoint)

@@ -56,8 +56,8 @@ class HeteroFL(PartialFedAvg):
     owner_exits : Mapping[str, int]
         As for PartialFedAvg.
     **partial : Any
-        PartialFedAvg's arguments, but for frozen tensors, noise and clipping; only in float32
-        and with the coverage "trainers".
+        PartialFedAvg's arguments, but for frozen tensors, noise and clipping; only in float32,
+        with the coverage "trainers" and no shrinkage.
     """
 
     def __init__(self, owner_exits: Mapping[str, int], **partial: Any) -> None:
@@ -65,6 +65,7 @@ class HeteroFL(PartialFedAvg):
         limits = {
             "wire-dtype": (self.wire_dtype, "float32"),
             "coverage": (self.coverage, "trainers"),
+            "shrinkage": (self.shrinkage, 0.0),
             "max-update-norm": (partial.get("max_update_norm", "off"), "off"),
             "freeze or train": ("frozen tensors" if partial.get("frozen") else "all", "all"),
         }

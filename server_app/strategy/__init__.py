@@ -6,6 +6,7 @@ an optimizer makes the new tensors.
 """
 
 from server_app.strategy.fedavg import PartialFedAvg
+from server_app.strategy.layerwise import PartialFedExP, PartialLamb, PartialLars
 from server_app.strategy.optimizers import (
     PartialFedAdagrad,
     PartialFedAdam,
@@ -18,5 +19,8 @@ __all__ = [
     "PartialFedAdam",
     "PartialFedAvg",
     "PartialFedAvgM",
+    "PartialFedExP",
     "PartialFedYogi",
+    "PartialLamb",
+    "PartialLars",
 ]

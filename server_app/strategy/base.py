@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-from flwr.app import ConfigRecord, Message
+from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.common import NDArray
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
@@ -71,6 +71,13 @@ class RunStrategy(Strategy):
         """Return a tensor's moment of a kind; zeros before its first step."""
         moments = self.moments.setdefault(kind, {})
         return moments[name] if name in moments else np.zeros_like(like)
+
+    def result(self, arrays: ArrayRecord) -> ArrayRecord:
+        """Return the model to evaluate and save; training goes on from ``arrays``.
+
+        It is called when a round has ended. By default it is the same model.
+        """
+        return arrays
 
     def models_to_score(self, model: "EarlyExitForCTC") -> "list[EarlyExitForCTC]":
         """Return the models that the server evaluates, each at all of its exits.

@@ -11,7 +11,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
 from efmodel.protocol import CAPACITY, METRICS, Refusal
-from server_app.strategy import clipping, contract, exit_metrics
+from server_app.strategy import averaging, clipping, contract, exit_metrics
 from server_app.strategy.arrays import packed, view
 from server_app.strategy.base import RunStrategy
 from server_app.strategy.cohort import Cohort, FrozenTensors, Nodes, draw
@@ -36,6 +36,11 @@ class PartialFedAvg(RunStrategy, FedAvg):
         ``{tensor name: shallowest exit that needs it}``; 0 for tensors that every client needs.
     coverage : str (default: "trainers")
         Divide by the weight of a tensor's trainers, or ("cohort") of all accepted clients.
+    shrinkage : float (default: 0)
+        Weight of the old value in each mean, in clients; see ``PartialMean``.
+    average_rounds : int (default: 1)
+        The model that is evaluated and saved is the mean over about so many rounds, see
+        ``averaging.include``.
     weighting : str (default: "examples")
         How a client's weight is computed, see ``reply.weight_of``.
     seed : int (default: 0)
@@ -64,6 +69,8 @@ class PartialFedAvg(RunStrategy, FedAvg):
         self,
         owner_exits: Mapping[str, int],
         coverage: str = "trainers",
+        shrinkage: float = 0.0,
+        average_rounds: int = 1,
         weighting: str = "examples",
         seed: int = 0,
         node_timeout: float = 3600.0,
@@ -79,7 +86,8 @@ class PartialFedAvg(RunStrategy, FedAvg):
         PartialMean(coverage)  # raises now if there is no such coverage
         self.owner_exits = dict(owner_exits)
         self.num_exits = max(self.owner_exits.values())
-        self.coverage, self.weighting, self.wire_dtype = coverage, weighting, wire_dtype
+        self.coverage, self.shrinkage, self.average_rounds = coverage, shrinkage, average_rounds
+        self.weighting, self.wire_dtype = weighting, wire_dtype
         self.seed, self.over_sample = seed, over_sample
         self.max_update_norm = clipping.parse(max_update_norm)
         self.noise = clipping.noise(dp_noise_multiplier, self.max_update_norm, weighting)
@@ -95,6 +103,8 @@ class PartialFedAvg(RunStrategy, FedAvg):
         """Log what is about to run."""
         log(INFO, "\t├──> Partial aggregation over %d exits:", self.num_exits)
         log(INFO, "\t│\t├── Coverage: %s", self.coverage)
+        log(INFO, "\t│\t├── Shrinkage: %g clients", self.shrinkage)
+        log(INFO, "\t│\t├── Rounds in the result's mean: %d", self.average_rounds)
         log(INFO, "\t│\t└── Weighting: %s", self.weighting)
         super().summary()
 
@@ -163,7 +173,7 @@ class PartialFedAvg(RunStrategy, FedAvg):
 
     def running_mean(self, current: Mapping[str, NDArray]) -> PartialMean:
         """Return the empty sums that a round's replies are added to."""
-        return PartialMean(self.coverage)
+        return PartialMean(self.coverage, self.shrinkage)
 
     def depth(self, trained: Iterable[str], capacity: int) -> int:
         """Return the deepest exit that a client of that capacity trained, by its tensors' names."""
@@ -186,6 +196,8 @@ class PartialFedAvg(RunStrategy, FedAvg):
             if np.issubdtype(old.dtype, np.floating):
                 value = clipping.noisy(value, self.noise / mean.divisor(name))
                 value = contract.new_value(self, name, self.step(name, old, value), old)
+                if self.average_rounds > 1:
+                    averaging.include(self.moments, name, value, self.average_rounds)
             new[name] = packed(value)
         return ArrayRecord(new)
 
@@ -197,6 +209,10 @@ class PartialFedAvg(RunStrategy, FedAvg):
         ``moments``, which checkpoints keep.
         """
         return mean
+
+    def result(self, arrays: ArrayRecord) -> ArrayRecord:
+        """Return the mean of about ``average_rounds`` models, the last of which is ``arrays``."""
+        return averaging.averaged(self.moments, arrays)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

@@ -21,18 +21,23 @@ class PartialMean:
         cohort:    theta_j <- theta_j + sum_k w_k (theta_j^k - theta_j) / sum_all w    (2)
 
     In (2) the sum in the denominator runs over all accepted clients, trainers of j or not. Without
-    trainers theta_j stays as it is in both.
+    trainers theta_j stays as it is in both. Shrinkage kappa multiplies the change by
+    n / (n + kappa), where n is the number of clients that the mean is taken over (3): as if kappa
+    more clients had changed nothing. docs/aggregation.md derives it.
 
     Parameters
     ----------
     coverage : str
         "trainers" for (1), "cohort" for (2).
+    shrinkage : float (default: 0)
+        kappa in (3).
     """
 
-    def __init__(self, coverage: str) -> None:
+    def __init__(self, coverage: str, shrinkage: float = 0.0) -> None:
         if coverage not in ("trainers", "cohort"):
             raise ValueError(f"coverage: found {coverage!r}, wanted trainers or cohort")
         self.coverage = coverage
+        self.shrinkage = shrinkage
         self.weights: dict[str, float] = {}  # total weight of each tensor's trainers
         self.trainers: dict[str, int] = {}  # number of each tensor's trainers
         self.total = 0.0  # weight of all accepted clients
@@ -85,6 +90,9 @@ class PartialMean:
         kept, total = self._kept[name], self.weights[name]  # (1)
         if self.coverage == "cohort":
             kept, total = kept + self.total - total, self.total  # (2)
+        # kappa clients of mean weight, (3)
+        unchanged = total * self.shrinkage / self._clients(name)
+        kept, total = kept + unchanged, total + unchanged
         mean = self._sums.sum(name) / total
         if kept:
             mean += (kept / total) * current
@@ -92,6 +100,10 @@ class PartialMean:
             mean = np.rint(mean)
         return np.asarray(mean).astype(current.dtype, copy=False)
 
-    def divisor(self, name: str) -> int:
+    def divisor(self, name: str) -> float:
+        """Return what the sum of equally weighted changes of a tensor is divided by."""
+        return self._clients(name) + self.shrinkage
+
+    def _clients(self, name: str) -> int:
         """Return the number of clients that a tensor's mean is taken over."""
         return self.trainers[name] if self.coverage == "trainers" else self.clients

@@ -16,6 +16,7 @@ from efmodel.settings import Settings, SettingsError, keys
 from server_app.strategy import exit_metrics
 from server_app.strategy.base import RunStrategy
 from server_app.strategy.fedavg import PartialFedAvg
+from server_app.strategy.layerwise import PartialFedExP, PartialLamb, PartialLars
 from server_app.strategy.optimizers import (
     PartialFedAdagrad,
     PartialFedAdam,
@@ -31,6 +32,9 @@ STRATEGIES: dict[str, type[RunStrategy]] = {
     "partial-fedadam": PartialFedAdam,
     "partial-fedyogi": PartialFedYogi,
     "partial-fedadagrad": PartialFedAdagrad,
+    "partial-lars": PartialLars,
+    "partial-lamb": PartialLamb,
+    "partial-fedexp": PartialFedExP,
 }
 
 

@@ -18,8 +18,10 @@ def values(seed: int) -> dict[str, np.ndarray]:
     return {name: rng.normal(size=(3, 2)).astype(np.float32) for name in OWNERS}
 
 
-def fold(coverage: str, cohort: list[tuple[int, float]], order: list[int]) -> PartialMean:
-    mean = PartialMean(coverage)
+def fold(
+    coverage: str, cohort: list[tuple[int, float]], order: list[int], shrinkage: float = 0.0
+) -> PartialMean:
+    mean = PartialMean(coverage, shrinkage)
     for k in order:
         capacity, weight = cohort[k]
         held = {n: v for n, v in values(k + 1).items() if OWNERS[n] <= capacity}
@@ -49,6 +51,27 @@ def test_the_partial_mean_is_what_the_equations_say(coverage, cohort):
         new = mean.mean(name, old)
         np.testing.assert_allclose(new, independent(coverage, cohort, name), atol=1e-5)
         assert new.dtype == old.dtype
+
+
+@pytest.mark.parametrize("coverage", ["trainers", "cohort"])
+@given(cohort=clients, kappa=st.floats(0, 20))
+def test_shrinkage_moves_a_tensor_by_its_share_of_clients(coverage, cohort, kappa):
+    mean = fold(coverage, cohort, list(range(len(cohort))), kappa)
+    for name, old in values(0).items():
+        trainers = sum(capacity >= OWNERS[name] for capacity, _ in cohort)
+        clients = trainers if coverage == "trainers" else len(cohort)
+        whole = independent(coverage, cohort, name) - old
+        wanted = old + (whole * clients / (clients + kappa) if trainers else 0)
+        np.testing.assert_allclose(mean.mean(name, old), wanted, atol=1e-5)
+
+
+def test_shrinkage_contains_both_coverages():
+    cohort = [(1, 1.0), (2, 1.0), (3, 1.0), (3, 1.0)]
+    order = [0, 1, 2, 3]
+    for name, old in values(0).items():
+        absent = sum(capacity < OWNERS[name] for capacity, _ in cohort)
+        shrunk, over_all = fold("trainers", cohort, order, absent), fold("cohort", cohort, order)
+        np.testing.assert_allclose(shrunk.mean(name, old), over_all.mean(name, old), atol=1e-6)
 
 
 @given(cohort=clients)

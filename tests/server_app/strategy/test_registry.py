@@ -17,6 +17,9 @@ from tests.server_app.federation import OWNERS
         ("partial-fedavg", ours.PartialFedAvg), ("partial-fedavgm", ours.PartialFedAvgM),
         ("partial-fedadam", ours.PartialFedAdam), ("partial-fedyogi", ours.PartialFedYogi),
         ("partial-fedadagrad", ours.PartialFedAdagrad),
+        ("partial-lars", ours.PartialLars),
+        ("partial-lamb", ours.PartialLamb),
+        ("partial-fedexp", ours.PartialFedExP),
         ("flwr.serverapp.strategy:FedAvg", FedAvg),
     ],
 )  # fmt: skip
