@@ -491,6 +491,13 @@ class Settings:
     evaluate_every: int = key(
         RUN, 1, "Evaluate on the server every so many rounds, and after the last.", at_least(1)
     )
+    patience: int = key(
+        RUN,
+        0,
+        "End the run once so many evaluations in a row were no better than the best before, and "
+        "save the model of the best one. 0: run all rounds, and save the last model.",
+        at_least(0),
+    )
     calibrate: str = key(
         RUN,
         "0.02",

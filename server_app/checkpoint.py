@@ -106,6 +106,12 @@ class Checkpoints:
                 scored.append((sum(wer) / len(wer), path))
         return min(scored, key=lambda pair: (pair[0], -_round(pair[1])))[1] if scored else None
 
+    def load_best(self) -> Checkpoint | None:
+        """Return the undamaged checkpoint with the lowest mean WER; None if there is none."""
+        path = self.best()
+        data = path.read_bytes() if path else b""
+        return _read(path, data) if path and _is_whole(path, data) else None
+
     def _prune(self) -> None:
         best = self.best()
         for path in self.paths()[: -self.keep]:

@@ -12,7 +12,7 @@ from functools import cached_property, partial
 from logging import ERROR, INFO
 from typing import Any
 
-from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord
 from flwr.common import log
 from flwr.serverapp import Grid
 
@@ -21,7 +21,7 @@ from efmodel.settings import Settings
 from server_app import prometheus
 from server_app.background import Background, SpareCores
 from server_app.checkpoint import Checkpoint, Checkpoints
-from server_app.run_folder import RunFolder, failures, line, read_metrics
+from server_app.run_folder import RunFolder, failures, has_stalled, line, read_metrics
 from server_app.strategy.base import RunStrategy
 from server_app.strategy.contract import checked_moments, sent_messages
 from server_app.strategy.exchange import Traffic, exchange
@@ -73,6 +73,10 @@ class Rounds:
                 scored = self.strategy.result(arrays)
                 background.start(partial(self._end, background, unscored, scored))
             for server_round in range(after + 1, self.settings.rounds + 1):
+                if self._has_stalled(background):
+                    log(INFO, "round %d: stopped, no evaluation was better in patience = %d",
+                        server_round - 1, self.settings.patience)  # fmt: skip
+                    break
                 new_arrays, record = self._round(server_round, arrays)
                 arrays = new_arrays or arrays
                 failed = 0 if new_arrays else failed + 1
@@ -86,7 +90,25 @@ class Rounds:
         records = read_metrics(self.folder.metrics)  # of a resumed run, the earlier ones too
         if records and not any(record["answered"] for record in records):
             raise nothing_trained(records)
-        return self.strategy.result(arrays)
+        return self._best() or self.strategy.result(arrays)
+
+    def _has_stalled(self, background: Background) -> bool:
+        """Return whether to stop; a round that is being evaluated is waited for only then."""
+        patience = self.settings.patience
+        if not has_stalled(read_metrics(self.folder.metrics), patience):
+            return False
+        background.wait()
+        return has_stalled(read_metrics(self.folder.metrics), patience)
+
+    def _best(self) -> ArrayRecord | None:
+        """Return the result of the best round that was evaluated; None without ``patience``."""
+        checkpoint = self.checkpoints.load_best() if self.settings.patience else None
+        if checkpoint is None:
+            return None
+        log(INFO, "result: round %d, which has the lowest WER", checkpoint.round)
+        self.strategy.restore(checkpoint.moments, self.strategy.nodes.met.values())
+        arrays = {name: Array(values) for name, values in checkpoint.arrays.items()}
+        return self.strategy.result(ArrayRecord(arrays))
 
     def _unscored(self, server_round: int) -> Checkpoint | None:
         """Return the checkpoint of a round after which the run was stopped before it was scored."""

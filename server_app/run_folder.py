@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -204,15 +204,20 @@ class RunFolder:
         if self.config.is_file() and not kept.exists():  # a later one was used for no round
             shutil.copy(self.config, kept)
 
-    def is_finished(self, rounds: int) -> bool:
-        """Return whether so many rounds are finished and the report, the last file, is written.
+    def is_finished(self, config: Mapping[str, Any]) -> bool:
+        """Return whether the run has had its rounds and the report, the last file, is written.
+
+        Parameters
+        ----------
+        config : Mapping
+            The run config; ``rounds`` and ``patience`` are used.
 
         Raises
         ------
         RunFolderError
             If ``metrics.jsonl`` has a line that cannot be read.
         """
-        return self.report.is_file() and len(read_metrics(self.metrics)) >= rounds
+        return self.report.is_file() and is_over(read_metrics(self.metrics), config)
 
     def write_round(self, record: Mapping[str, Any]) -> None:
         """Append the metrics of one round."""
@@ -279,6 +284,31 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
                 raise RunFolderError(f"{path}, line {number}: {found}, wanted a number")
             records.append(record)
     return records
+
+
+def is_over(records: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> bool:
+    """Return whether a run with these records has had all rounds, or has stopped getting better."""
+    last_round = records[-1]["round"] if records else 0
+    return bool(last_round >= config["rounds"] or has_stalled(records, config["patience"]))
+
+
+def has_stalled(records: Sequence[Mapping[str, Any]], patience: int) -> bool:
+    """Return whether the last ``patience`` evaluations were no better than the best before them.
+
+    An evaluation is the mean WER over the exits: on the server's test set, or on the clients'
+    held-out speech where the server has none.
+
+    Parameters
+    ----------
+    records : Sequence of Mapping
+        The rounds in ``metrics.jsonl``.
+    patience : int
+        In evaluations; 0 for a run that never stops early.
+    """
+    central = [record["wer"] for record in records if record["wer"]]
+    clients = [record["clients"]["wer"] for record in records if record["clients"].get("wer")]
+    rates = [sum(wer) / len(wer) for wer in central or clients]
+    return bool(patience and rates and len(rates) - 1 - rates.index(min(rates)) >= patience)
 
 
 def failures(record: Mapping[str, Any]) -> str:

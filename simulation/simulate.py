@@ -82,13 +82,13 @@ def simulate(
 
 def _end_if_finished(config: dict[str, Any]) -> None:
     """End the command if the run to resume has had all its rounds."""
-    from server_app.run_folder import RunFolder
+    from server_app.run_folder import RunFolder, read_metrics
 
     if not config["resume"]:
         return
     folder = RunFolder.open(config["resume"])
-    if folder.is_finished(config["rounds"]):
-        done = f"{config['rounds']} of {config['rounds']} rounds done"
+    if folder.is_finished(config):
+        done = f"{len(read_metrics(folder.metrics))} of {config['rounds']} rounds done"
         typer.secho(f"resume: found {done}, nothing is left to do; more --rounds go on", err=True)
         print(folder.path)
         raise typer.Exit

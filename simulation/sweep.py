@@ -86,7 +86,7 @@ class PlannedRun:
 
     def is_done(self) -> bool:
         """Return whether all its rounds are finished and its report is written."""
-        return RunFolder.at(self.folder).is_finished(self.config["rounds"])
+        return RunFolder.at(self.folder).is_finished(self.config)
 
     def prepare(self) -> None:
         """Make its folder, and write its method, part and number of nodes there.

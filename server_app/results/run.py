@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from efmodel.settings import Settings
-from server_app.run_folder import RunFolder, read_metrics, read_object
+from server_app.run_folder import RunFolder, is_over, read_metrics, read_object
 
 # A training step costs about three forward passes, since the backward pass costs about two
 # (Kaplan et al., "Scaling Laws for Neural Language Models", arXiv 2001.08361, section 2.1).
@@ -92,8 +92,8 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether all rounds were run."""
-        return bool(self.rounds) and self.last_round >= self.config["rounds"]
+        """Whether all rounds were run, or those that ``patience`` allowed."""
+        return bool(self.rounds) and is_over(self.rounds, self.config)
 
     @property
     def last_round(self) -> int:

@@ -85,6 +85,65 @@ def test_a_round_is_written_down(tmp_path):
         assert part in shown
 
 
+def training(message: Message) -> Message:
+    """What a node does that adds the number of the round to every value."""
+    reply = node(message)
+    if message.metadata.message_type == "train":
+        add = message.content["config"]["server-round"]
+        moved = {name: Array(a.numpy() + add) for name, a in message.content["arrays"].items()}
+        reply.content["arrays"] = ArrayRecord(moved)
+    return reply
+
+
+def scores(errors: list[int]):
+    """Return an evaluation that finds these word errors of ten, round by round."""
+    left = iter(errors)
+
+    def evaluate(arrays: ArrayRecord) -> list[ExitScore]:
+        return [replace(SCORE, word_errors=next(left), words=10)] * 2
+
+    return evaluate
+
+
+def test_a_run_ends_when_it_gets_no_better_and_keeps_its_best_model(tmp_path, caplog):
+    run = rounds(tmp_path, training, rounds=20, patience=2)
+    run.evaluate = scores([9, 5, 6, 5, 7, 4])
+    with caplog.at_level(logging.INFO):
+        model = run.run(start())
+    assert len(read_metrics(run.folder.metrics)) in (4, 5)  # the next round may have begun
+    assert model["one"].numpy()[0] == 1 + 2 + 3 + 4  # of two equal ones the later
+    assert "patience = 2" in caplog.text and "result: round 4" in caplog.text
+    run.folder.report.touch()
+    assert run.folder.is_finished({"rounds": 20, "patience": 2})
+    assert not run.folder.is_finished({"rounds": 20, "patience": 0})
+
+
+def test_a_run_with_patience_that_gets_better_has_all_its_rounds(tmp_path):
+    run = rounds(tmp_path, training, rounds=5, patience=2)
+    run.evaluate = scores([9, 8, 8, 7, 7])
+    assert run.run(start())["one"].numpy()[0] == 15 and run.folder.path
+    assert len(read_metrics(run.folder.metrics)) == 5
+
+
+def test_a_server_without_speech_stops_by_the_clients_held_out_speech(tmp_path):
+    run = rounds(tmp_path, training, rounds=20, patience=3)  # a node's errors never change
+    run.evaluate = lambda arrays: []
+    run.run(start())
+    assert len(read_metrics(run.folder.metrics)) in (4, 5)
+
+
+def test_the_mean_of_the_last_rounds_is_evaluated_and_returned(tmp_path):
+    run = rounds(tmp_path, training, rounds=3)
+    run.strategy = PartialFedAvg(OWNERS, min_train_nodes=3, average_rounds=3)
+    seen = []
+    run.evaluate = lambda arrays: [seen.append(float(arrays["one"].numpy()[0])), SCORE, SCORE][1:]
+    model = run.run(start())
+    assert seen == pytest.approx([1, (1 + 3) / 2, (1 + 3 + 6) / 3])
+    assert model["one"].numpy()[0] == pytest.approx(10 / 3)
+    last = run.checkpoints.latest()
+    assert last.arrays["one"][0] == 6  # training goes on from here
+
+
 def test_a_run_in_which_nobody_helps_fails(tmp_path):
     def useless(message):
         if message.metadata.message_type == "query":
