@@ -506,6 +506,13 @@ class Settings:
         "exit's, as a share of them.",
         parsed_by(tolerance, "off, or a number from 0"),
     )
+    tracker: str = key(
+        RUN,
+        "off",
+        "Also send each round's numbers to an experiment tracker, whose package is installed "
+        "beside: `tensorboard` (in the run folder), `wandb` or `mlflow`.",
+        one_of("off", "tensorboard", "wandb", "mlflow"),
+    )
     seed: int = key(RUN, 0, "Seed of all random choices.", at_least(0))
     output: str = key(RUN, "", "Run folder. Empty: a new one under ~/ef-asr-runs.")
     resume: str = key(

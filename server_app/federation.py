@@ -34,6 +34,7 @@ from server_app.run_folder import RunFolder, read_metrics
 from server_app.strategy.base import RunStrategy
 from server_app.strategy.exchange import simulated_cores
 from server_app.strategy.registry import build
+from server_app.trackers import tracking
 from server_app.vocabulary import settle
 
 
@@ -47,11 +48,16 @@ def federate(grid: Grid, context: Context) -> RunFolder:
     strategy = build(settings, owners, {name for name in owners if frozen.holds(name)})
     resume, output = settings.resume, settings.output
     folder = RunFolder.open(resume) if resume else RunFolder.create(output)
-    with run_lock.held(folder.path), run_log.written_to(folder.log):
+    config = context.run_config
+    with (
+        run_lock.held(folder.path),
+        run_log.written_to(folder.log),
+        tracking(settings.tracker, folder, config) as track,
+    ):
         log(INFO, "run folder: %s", folder.path)
-        changes = folder.changes(context.run_config) if resume else {}
+        changes = folder.changes(config) if resume else {}
         if not resume:  # it may take long until enough nodes are there
-            folder.write_config(context.run_config)
+            folder.write_config(config)
         folder.add_versions(versions())
         nodes = strategy.nodes
         model, tokenizer = settle(grid, nodes, settings, folder, changes, (model, tokenizer))
@@ -61,7 +67,7 @@ def federate(grid: Grid, context: Context) -> RunFolder:
         if resume:
             start, after = resumed(checkpoints, settings, strategy, start)
             folder.forget_after(after)
-            write_config(folder, context.run_config, after)
+            write_config(folder, config, after)
         strategy.summary()
         request = describe_model(model.config, tokenizer)
         strategy.check_nodes(grid, request)
@@ -76,6 +82,7 @@ def federate(grid: Grid, context: Context) -> RunFolder:
             checkpoints=checkpoints,
             evaluate=CentralEvaluation(model, tokenizer, test_set, strategy, settings, cores),
             cores=cores,
+            track=track,
             request=request,
             num_exits=model.config.num_exits,
             count_costs=partial(client_costs, strategy, model.config),

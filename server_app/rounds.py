@@ -18,7 +18,7 @@ from flwr.serverapp import Grid
 
 from efmodel.evaluation import ExitScore
 from efmodel.settings import Settings
-from server_app import prometheus
+from server_app import prometheus, trackers
 from server_app.background import Background, SpareCores
 from server_app.checkpoint import Checkpoint, Checkpoints
 from server_app.run_folder import RunFolder, failures, has_stalled, line, read_metrics
@@ -53,6 +53,7 @@ class Rounds:
     num_exits: int
     count_costs: Callable[[], list[float]]  # takes seconds, so not before the first clients train
     cores: SpareCores = field(default_factory=SpareCores)
+    track: trackers.Track = lambda values, server_round: None
 
     @cached_property
     def costs(self) -> list[float]:
@@ -134,6 +135,7 @@ class Rounds:
             record["evaluate-seconds"] = round(background.waited_for(), 3)
             self.folder.write_round(record)
             prometheus.write(self.folder, last)
+            self.track(trackers.numbers(record), server_round)
             if scores:
                 self.checkpoints.score(server_round, record["wer"])
             log(INFO, "%s", line(record, last))

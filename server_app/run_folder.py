@@ -17,7 +17,7 @@ from efmodel.settings import from_version_0_1_0
 # Start of the last line that the server app logs.
 FINISHED, FAILED = "run finished: ", "run failed: "
 # Run config keys that may differ after every resumption: they change nothing about the clients.
-FREE_TO_CHANGE = ("rounds", "output", "resume")
+FREE_TO_CHANGE = ("rounds", "output", "resume", "tracker")
 
 
 class RunFolderError(UserError):

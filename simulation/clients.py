@@ -11,6 +11,7 @@ from client_app.cache.folder import writable_folder
 from efmodel.light_imports import skip_compiler_and_sharding
 from efmodel.partition import capacity_of, utterances_of
 from efmodel.settings import Settings, SettingsError, keys
+from server_app import trackers
 from server_app.run_folder import RunFolder
 
 if TYPE_CHECKING:  # they bring in torch, see PLAIN
@@ -86,8 +87,9 @@ def check(settings: Settings, nodes: int, speech: "Dataset") -> list[str]:
     UserError
         Naming what makes the run fail: too few clients, keys that the strategy would ignore,
         capacities that do not fit the model, a model whose tokenizer does not fit it, recordings
-        of which none can be used, a cache that cannot be written.
+        of which none can be used, a cache that cannot be written, a tracker that is not installed.
     """
+    trackers.check(settings.tracker)
     if settings.freeze or settings.train != "all":
         check_cache()
     if nodes < settings.min_nodes:
