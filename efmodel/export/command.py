@@ -26,6 +26,13 @@ class Weights(StrEnum):
     INT8 = "int8"
 
 
+class Format(StrEnum):
+    """Whose layout is written."""
+
+    ONNX = "onnx"
+    ONNX_ASR = "onnx-asr"
+
+
 @shown_errors()
 def export(
     model: Annotated[Path, typer.Option(help="A saved model's folder, or a run folder.")],
@@ -33,6 +40,10 @@ def export(
     exit: Annotated[
         str, typer.Option(help="The exit (from 1) at which the exported model ends, or all.")
     ] = "all",
+    format: Annotated[
+        Format,
+        typer.Option(help="onnx for ef-asr, a graph per stage; onnx-asr: one exit, for onnx-asr."),
+    ] = Format.ONNX,
     quantise: Annotated[
         Weights | None, typer.Option(help="Round the weights of linear layers to eight bits.")
     ] = None,
@@ -40,23 +51,38 @@ def export(
         str, typer.Option(help="Print word error rates on this corpus: a folder, or a name.")
     ] = "",
 ) -> None:
-    """Write a model as ONNX, a graph per stage, for recognition without torch.
+    """Write a model as ONNX for recognition without torch.
 
-    Each stage is compared with torch; where a log-probability differs by more than 0.001, the
-    command ends with an error. `ef-asr transcribe --model OUTPUT` uses what was written.
+    Each graph is compared with torch; where a log-probability differs by more than 0.001, the
+    command ends with an error. `ef-asr transcribe --model OUTPUT` uses what was written, and the
+    library onnx-asr what was written with --format onnx-asr.
     """
-    from rich.console import Console
-
     _check_installed()
     prepare_transformers()
+    from efmodel.model.loading import local_folder
+
+    folder, number = local_folder(model), _exit_number(exit)
+    if format == Format.ONNX:
+        _export(folder, output, number, quantise, check)
+    elif check:
+        raise UserError("check: found --format onnx-asr, wanted onnx: the word errors are the same")
+    else:
+        _export_for_onnx_asr(folder, output, number, quantise)
+
+
+def _export(
+    folder: Path, output: Path, exit: int | None, quantise: Weights | None, check: str
+) -> None:
+    """Write the stages; print what they hold, and what they make of the corpus ``check``."""
+    from rich.console import Console
+
     from efmodel.evaluation import Trial
     from efmodel.export import int8
     from efmodel.export.onnx import export as write
-    from efmodel.model.loading import load, local_folder
+    from efmodel.model.loading import load
 
-    folder, number = local_folder(model), _exit_number(exit)
-    trial = Trial.load(folder, check, number) if check else None
-    network, tokenizer = (trial.model, trial.tokenizer) if trial else load(folder, number)
+    trial = Trial.load(folder, check, exit) if check else None
+    network, tokenizer = (trial.model, trial.tokenizer) if trial else load(folder, exit)
     console = Console()
     with console.status("exporting") as status:
         written = {"float32": write(network, tokenizer, output, status.update)}
@@ -74,6 +100,20 @@ def export(
     last = list(written.values())[-1]
     total = sum(stage.size for stage in last) / 1e6
     print(f"{output}: {len(last)} stages, {total:.1f} MB; ef-asr transcribe --model {output}")
+
+
+def _export_for_onnx_asr(
+    folder: Path, output: Path, exit: int | None, quantise: Weights | None
+) -> None:
+    """Write one exit for the library onnx-asr."""
+    from efmodel.export import onnx_asr
+    from efmodel.model.loading import load
+
+    network, tokenizer = load(folder, exit)
+    difference = onnx_asr.export(network, tokenizer, output, int8=quantise == Weights.INT8)
+    print(f"largest difference of a log-probability from torch's: {difference:.1e}")
+    for file in sorted(output.glob("*.onnx")):
+        print(f"{file}: exit {network.config.num_exits}, {file.stat().st_size / 1e6:.1f} MB")
 
 
 def _word_error_rates(folder: Path, trial: "Trial") -> list[float]:

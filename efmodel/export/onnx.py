@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from efmodel.config import HOP, SAMPLE_RATE, EarlyExitConfig
@@ -154,26 +154,47 @@ def write_stage(stage: nn.Module, file: Path, number: int, hidden_size: int) -> 
     hidden_size : int
         The model's.
     """
-    import onnx
-
     inputs, outputs = ["samples", "lengths"], ["hidden", "frames", "log_probs"]
     values = torch.zeros(TRACED_UTTERANCES, TRACED_SAMPLES)
     if number > 1:
         inputs, outputs = ["hidden_in", "frames"], ["hidden", "log_probs"]
         values = torch.zeros(TRACED_UTTERANCES, TRACED_FRAMES, hidden_size)
+    trace(stage, values, file, inputs, outputs)
+
+
+def trace(
+    module: nn.Module, values: Tensor, file: Path, inputs: Sequence[str], outputs: Sequence[str]
+) -> None:
+    """Write a module's graph, for batches of any number and length of utterances, and check it.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Takes a batch ``[utterances, time, ...]`` and each utterance's length ``[utterances]``.
+    values : Tensor
+        A batch of ``TRACED_UTTERANCES``.
+    file : Path
+        Where it goes.
+    inputs, outputs : Sequence of str
+        Their names; ``frames`` among them is ``[utterances]``.
+    """
+    import onnx
+
     lengths = torch.full([TRACED_UTTERANCES], values.shape[1])
     lengths[1:] //= 2
-    axes = {name: {0: "batch", 1: "time"} for name in (inputs[0], "hidden", "log_probs")}
+    axes = {name: {0: "batch", 1: "time"} for name in (*inputs, *outputs)}
+    for name in {inputs[1], "frames"} & set(axes):
+        del axes[name][1]
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of the tracer: conditions that depend on the kind alone
         torch.onnx.export(
-            stage,
+            module,
             (values, lengths),
             str(file),
-            input_names=inputs,
-            output_names=outputs,
+            input_names=list(inputs),
+            output_names=list(outputs),
             opset_version=OPSET,
-            dynamic_axes={**axes, "lengths": {0: "batch"}, "frames": {0: "batch"}},
+            dynamic_axes=axes,
             dynamo=False,
         )
     onnx.checker.check_model(str(file), full_check=True)

@@ -99,11 +99,8 @@ class Stages:
     def __init__(self, graphs: Sequence[Any], batch: Sequence[Samples]) -> None:
         self.exit = 0
         self._graphs = graphs
-        lengths = np.array([len(samples) for samples in batch], np.int64)
-        padded = np.zeros((len(batch), lengths.max()), np.float32)
-        for row, samples in zip(padded, batch, strict=True):
-            row[: len(samples)] = samples
-        self._inputs: dict[str, NDArray[Any]] = {"samples": padded, "lengths": lengths}
+        samples, lengths = padded(batch)
+        self._inputs: dict[str, NDArray[Any]] = {"samples": samples, "lengths": lengths}
 
     def advance(self, to: int | None = None) -> list[NDArray[np.float32]]:
         """Run the next stage, or all up to exit ``to``; of their heads only the last one is run.
@@ -129,6 +126,15 @@ class Stages:
         self._inputs = {"hidden_in": found["hidden"], "frames": frames}
         log_probs: NDArray[np.float32] = found.get("log_probs", np.empty((len(frames), 0, 0)))
         return log_probs
+
+
+def padded(batch: Sequence[Samples]) -> tuple[Samples, NDArray[np.int64]]:
+    """Return utterances as one array ``[batch, samples]``, and the number of samples of each."""
+    lengths = np.array([len(samples) for samples in batch], np.int64)
+    rows = np.zeros((len(batch), lengths.max()), np.float32)
+    for row, samples in zip(rows, batch, strict=True):
+        row[: len(samples)] = samples
+    return rows, lengths
 
 
 def graph(file: Path) -> Any:

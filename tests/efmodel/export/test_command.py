@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from efmodel.cli import build
 from efmodel.export import command
 from tests.conftest import tone, write_abc, write_folder
+from tests.efmodel.export.test_onnx_asr import load
 
 
 @pytest.fixture(scope="session")
@@ -71,9 +72,24 @@ def test_a_name_on_the_hub_is_exported_from_its_copy(abc, hub, tmp_path):
     assert done.exit_code == 0 and "3 stages" in done.stdout, done.output
 
 
+def test_one_exit_is_written_for_onnx_asr(abc, tmp_path):
+    done = ef_asr("export", "--model", abc, "--output", tmp_path / "out", "--exit", 2,
+                  "--format", "onnx-asr", "--quantise", "int8")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "model.int8.onnx: exit 2, " in done.stdout
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "config.json", "model.int8.onnx", "model.onnx", "vocab.txt",
+    ]  # fmt: skip
+    assert load(tmp_path / "out").recognize(tone(1.0)) == "b"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (
+            ["--format", "onnx-asr", "--check", "sample"],
+            "check: found --format onnx-asr, wanted onnx",
+        ),
         (["--exit", "auto"], "exit: found 'auto', wanted a number from 1, or all"),
         (["--exit", "4"], "exit: found 4, wanted 1 to 3"),
     ],
