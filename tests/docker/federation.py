@@ -25,7 +25,7 @@ DEVICES = ["one", "two", "three"]  # of capacity 1, 2, 3
 def docker(*arguments: str, check: bool = True, **options: Any) -> str:
     """Run a ``docker`` command and return what it printed."""
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, **options)
-    assert not check or done.returncode == 0, done.stdout + done.stderr
+    assert not check or done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     return done.stdout + done.stderr
 
 
