@@ -1,10 +1,7 @@
 """A federation of real programs on loopback: TLS, node authentication, a database."""
 
-import json
-import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,14 +10,10 @@ from types import TracebackType
 import httpx
 import psutil
 
-from server_app.keys import make_keys
-from simulation.environment import OFFLINE
-from simulation.superlink import app_folder, run_id_in, stop_family
+from simulation.superlink import stop_family
+from tests.deployment.control import PROGRAMS, Control
 
-PROGRAMS = Path(sys.executable).parent
 DOCKER = Path(__file__).parents[2] / "docker"  # its scripts start the programs, as on devices
-ASK_SECONDS = 20  # between questions for the status of a run that has no report yet
-CONNECTION = "deployment"  # what Flower's config.toml calls this SuperLink
 
 
 def free_port() -> int:
@@ -72,7 +65,7 @@ class Program:
                 process.kill()
 
 
-class Deployment:
+class Deployment(Control):
     """A SuperLink and its SuperNodes; all are stopped at the end of the ``with`` block.
 
     Parameters
@@ -84,17 +77,7 @@ class Deployment:
     """
 
     def __init__(self, folder: Path, names: list[str]) -> None:
-        self.folder = folder
-        self.keys = folder / "keys"
-        self.run_folder = folder / "run"
-        make_keys(self.keys, ["localhost", "127.0.0.1"], names)
-        self.port = free_port()
-        self.home = folder / "home"
-        self.home.mkdir()
-        (self.home / "config.toml").write_text(
-            f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\n'
-            f'address = "127.0.0.1:{self.port}"\nroot-certificates = "{self.keys / "ca.crt"}"\n'
-        )
+        super().__init__(folder, ["localhost", "127.0.0.1"], names, free_port())
         self.programs: list[Program] = []
 
     def __enter__(self) -> "Deployment":
@@ -113,11 +96,9 @@ class Deployment:
         for program in reversed(self.programs):
             program.stop()
 
-    def environment(self, home: Path, **changes: str) -> dict[str, str]:
-        """Return a program's environment: state and cache in ``home``, one thread, no network."""
-        path = os.pathsep.join([str(PROGRAMS), os.environ.get("PATH", "")])
-        folders = {"FLWR_HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "PATH": path}
-        return {**os.environ, **OFFLINE, "OMP_NUM_THREADS": "1", **folders, **changes}
+    def server_log(self) -> str:
+        """Return what the SuperLink printed."""
+        return self.superlink.log
 
     def start(self, command: list[str], name: str, home: Path, **changes: str) -> Program:
         """Start a program whose output goes to ``name``.log."""
@@ -143,21 +124,6 @@ class Deployment:
         except httpx.HTTPError:
             return False
 
-    def flwr(self, *arguments: str) -> str:
-        """Run a ``flwr`` command and return what it printed."""
-        done = subprocess.run(
-            [str(PROGRAMS / "flwr"), *arguments],
-            env=self.environment(self.home), capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-        return done.stdout + done.stderr
-
-    def register(self, name: str) -> int:
-        """Register a device and return its node id."""
-        output = self.flwr(
-            "supernode", "register", str(self.keys / f"{name}.pub"), "--format", "json"
-        )
-        return int(json.loads(output[output.index("{") :])["node-id"])
-
     def start_node(
         self, name: str, config: str, data: Path | None = None, port: int | None = None,
         keys: Path | None = None, **changes: str,
@@ -180,45 +146,3 @@ class Deployment:
         command = ["flower-supernode", "--superlink", f"127.0.0.1:{self.port}"]
         command += ["--port", str(free_port()), *options]
         return self.start(command, f"node-{name}", home)
-
-    def run(self, app: Path | None = None, **keys: str | float) -> str:
-        """Start a run and return its id; keys of the run config are written with ``_``."""
-        config = {
-            "output": str(self.run_folder),
-            **{k.replace("_", "-"): v for k, v in keys.items()},
-        }
-        output = self.flwr(
-            "run", str(app or app_folder(self.folder)), CONNECTION,
-            "--run-config", " ".join(f"{key}={json.dumps(value)}" for key, value in config.items()),
-        )  # fmt: skip
-        run_id = run_id_in(output)
-        assert run_id, output
-        return run_id
-
-    def status(self, run_id: str) -> str:
-        """Return the run's status, such as ``finished:completed``."""
-        output = self.flwr("ls", "--run-id", run_id, "--format", "json")
-        return str(json.loads(output[output.index("{") :])["runs"][0]["status"])
-
-    def rounds(self) -> list[dict]:
-        """Return the rounds in ``metrics.jsonl`` so far."""
-        metrics = self.run_folder / "metrics.jsonl"
-        lines = metrics.read_text().splitlines() if metrics.exists() else []
-        return [json.loads(line) for line in lines]
-
-    def finish(self, run_id: str, seconds: float) -> str:
-        """Wait until the run has ended, and return its status.
-
-        Asking for the status takes a core for seconds, which the run's programs need: it is asked
-        for once the run has written its report, and now and then in case it never does.
-        """
-        deadline = time.monotonic() + seconds
-        report = self.run_folder / "report.html"
-        while not (status := self.status(run_id)).startswith("finished"):
-            assert time.monotonic() < deadline, (
-                f"{status} after {seconds:.0f} s\n{self.superlink.log[-3000:]}"
-            )
-            ask = time.monotonic() + ASK_SECONDS
-            while time.monotonic() < ask and not report.exists():
-                time.sleep(0.5)
-        return status

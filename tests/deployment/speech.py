@@ -3,36 +3,48 @@
 import io
 import json
 import shutil
+from itertools import islice
 from pathlib import Path
 
 import soundfile
 
 from efmodel.speech import corpus
 
-FSDD = Path(__file__).parents[3] / "shared" / "speech" / "fsdd" / "train"
+SHARED = Path(__file__).parents[3] / "shared" / "speech"
+FSDD, ARABIC = SHARED / "fsdd" / "train", SHARED / "arabic" / "train"
 
 
-def device_folders(folder: Path, devices: list[str], utterances: int) -> dict[str, Path]:
-    """Write one speaker's recordings for each device; return ``{device: its data-path}``."""
-    dataset = corpus.load("audiofolder", str(FSDD)) if FSDD.is_dir() else corpus.load("sample", "")
-    speakers = dataset.train["speaker"][:]
-    folders = {}
-    for device, speaker in zip(devices, sorted(set(speakers)), strict=False):
-        folders[device] = folder / f"speech-{device}"
-        folders[device].mkdir()
-        rows = [index for index, name in enumerate(speakers) if name == speaker][:utterances]
-        with (folders[device] / "metadata.jsonl").open("w") as metadata:
-            for number, row in enumerate(dataset.train.select(rows)):
-                name = f"{number}.flac"
-                _copy(row["audio"], folders[device] / name)
-                line = {"file_name": name, "text": row["text"], "speaker": speaker}
-                metadata.write(json.dumps(line) + "\n")
+def device_folders(
+    folder: Path, devices: list[str], utterances: int, speakers: int = 1, source: Path = FSDD
+) -> dict[str, Path]:
+    """Write each device's recordings; return ``{device: its data-path}``.
+
+    A device gets ``speakers`` speakers of the corpus ``source`` that no other device has, and up to
+    ``utterances`` recordings of each.
+    """
+    there = source.is_dir()
+    dataset = corpus.load("audiofolder", str(source)) if there else corpus.load("sample", "")
+    names = dataset.train["speaker"][:]
+    rows: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        rows.setdefault(name, []).append(index)
+    mine = iter(sorted(rows))
+    folders = {device: folder / f"speech-{device}" for device in devices}
+    for target in folders.values():
+        target.mkdir(parents=True)
+        chosen = [row for name in islice(mine, speakers) for row in rows[name][:utterances]]
+        with (target / "metadata.jsonl").open("w") as metadata:
+            for number, row in enumerate(dataset.train.select(chosen)):
+                name = _copy(row["audio"], target / str(number)).name
+                line = {"file_name": name, "text": row["text"], "speaker": row["speaker"]}
+                metadata.write(json.dumps(line, ensure_ascii=False) + "\n")
     return folders
 
 
-def _copy(audio: dict, target: Path) -> None:
+def _copy(audio: dict, target: Path) -> Path:
+    """Write a recording with the suffix of its format, and return the file."""
     if audio["bytes"] is None:
-        shutil.copy(audio["path"], target)
-    else:
-        samples, rate = soundfile.read(io.BytesIO(audio["bytes"]))
-        soundfile.write(target, samples, rate)
+        return Path(shutil.copy(audio["path"], target.with_suffix(Path(audio["path"]).suffix)))
+    samples, rate = soundfile.read(io.BytesIO(audio["bytes"]))
+    soundfile.write(target.with_suffix(".flac"), samples, rate)
+    return target.with_suffix(".flac")

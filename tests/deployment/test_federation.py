@@ -3,19 +3,12 @@
 Run with ``pytest -m deployment``.
 """
 
-from collections.abc import Iterable
-
 import numpy as np
 import pytest
-import torch
-from flwr.app import Context, Message, RecordDict
 
-import client_app
 from efmodel import EarlyExitForCTC
-from efmodel.settings import Settings
-from server_app.federation import federate
-from simulation.in_process_grid import LocalGrid
 from tests.deployment.deployment import Deployment
+from tests.deployment.one_process import one_process
 from tests.deployment.relay import Relay
 from tests.deployment.speech import device_folders
 
@@ -59,55 +52,12 @@ def test_the_model_is_what_one_process_computes_and_each_node_gets_its_prefix(tm
 
     assert set(trained.config.exit_thresholds) == {"confidence", "entropy", "agreement"}
 
-    arrived = [list(record["nodes"]) for record in rounds]
-    alone = one_process(tmp_path / "alone", ids, speech, arrived)
+    nodes = {
+        ids[name]: {"name": name, "capacity": capacity, "data-path": str(speech[name])}
+        for name, capacity in CAPACITIES.items()
+    }
+    alone = one_process(tmp_path / "alone", nodes, KEYS, rounds)
     for name, tensor in alone.items():
         np.testing.assert_allclose(
             trained.state_dict()[name].numpy(), tensor.numpy(), atol=1e-4, err_msg=name
         )
-
-
-def one_process(folder, ids, speech, arrived):
-    """Compute the same rounds in this process, with the same two apps and no network.
-
-    AdamW's step for a gradient near 0 depends on the gradient's last bits. So sums are computed as
-    in the deployment: on one thread, over the replies in the order in which they ``arrived``.
-    """
-    config = {key.replace("_", "-"): value for key, value in KEYS.items()}
-    run_config = {**config, "output": str(folder)}
-    devices = {
-        ids[name]: Context(
-            run_id=1, node_id=ids[name], state=RecordDict(), run_config=run_config,
-            node_config={"name": name, "capacity": capacity, "data-path": str(speech[name])},
-        )
-        for name, capacity in CAPACITIES.items()
-    }  # fmt: skip
-
-    def play(message: Message) -> Message:
-        return client_app.app(message, devices[message.metadata.dst_node_id])
-
-    server = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=run_config)
-    order = iter([ids[name] for name in names] for names in arrived)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        run = federate(InOrder(play, devices, order), server)
-    finally:
-        torch.set_num_threads(threads)
-    assert Settings.from_run_config(run_config).rounds == len(list(run.metrics.open()))
-    return EarlyExitForCTC.from_pretrained(run.model).state_dict()
-
-
-class InOrder(LocalGrid):
-    """Returns each round's replies in a given order of the nodes."""
-
-    def __init__(self, play, devices, order):
-        super().__init__(play, devices)
-        self.order = order
-
-    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        replies = super().pull_messages(message_ids)
-        if replies and "arrays" in replies[0].content:
-            place = next(self.order).index
-            replies.sort(key=lambda reply: place(reply.metadata.src_node_id))
-        return replies

@@ -11,7 +11,8 @@ from efmodel.protocol import PROTOCOL
 from server_app.keys import make_keys
 from tests.app_with import app_with
 from tests.deployment import misbehaving
-from tests.deployment.deployment import PROGRAMS, Deployment, wait_until
+from tests.deployment.control import PROGRAMS
+from tests.deployment.deployment import Deployment, wait_until
 from tests.deployment.speech import device_folders
 
 FAKETIME = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)

@@ -294,14 +294,18 @@ print([name for name in ("torch", "transformers") if name in sys.modules])
     assert done.stdout == "[]\n", done.stderr
 
 
-def test_a_container_has_no_more_memory_than_its_limit(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("limit", "used"), memory.LIMIT_FILES.items())
+def test_a_container_has_its_limit_less_what_it_cannot_give_up(tmp_path, monkeypatch, limit, used):
     free = memory.free_mb()
     assert free > 100
     monkeypatch.setattr(memory, "CGROUP", tmp_path)
-    (tmp_path / "memory.max").write_text("50000000\n")
-    (tmp_path / "memory.current").write_text("20000000\n")
-    assert memory.free_mb() == pytest.approx(30.0)
-    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / limit).parent.mkdir(exist_ok=True)
+    (tmp_path / limit).write_text("50000000\n")
+    (tmp_path / used).write_text("20000000\n")
+    statistics = "anon 12000000\nfile 8000000\ninactive_file 5000000\nactive_file 3000000\n"
+    (tmp_path / used).with_name("memory.stat").write_text(statistics)
+    assert memory.free_mb() == pytest.approx(38.0)
+    (tmp_path / limit).write_text("max\n" if limit == "memory.max" else "9223372036854771712\n")
     assert memory.free_mb() == pytest.approx(free, rel=0.5)
 
 

@@ -1,0 +1,11 @@
+"""The fixture that tests of containers start from."""
+
+import pytest
+
+from tests.docker.images import build_all
+
+
+@pytest.fixture
+def images():
+    """Build the images, or skip."""
+    build_all()
