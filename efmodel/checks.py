@@ -56,5 +56,6 @@ def parsed_by(parse: Callable[[str], object], wanted: str, choices: tuple[str, .
 ABOVE_ZERO = Check(lambda value: 0 < value < float("inf"), "a number above 0")
 FROM_ZERO = Check(lambda value: 0 <= value < float("inf"), "a number from 0")
 FRACTION = Check(lambda value: 0 <= value < 1, "a number from 0, below 1")
+PROBABILITY = Check(lambda value: 0 < value < 1, "a number above 0, below 1")
 SHARE = Check(lambda value: 0 < value <= 1, "a share above 0, up to 1")
 UP_TO_HALF = Check(lambda value: 0 <= value <= 0.5, "a share from 0 to 0.5")

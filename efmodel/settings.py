@@ -14,6 +14,7 @@ from efmodel.checks import (
     ABOVE_ZERO,
     FRACTION,
     FROM_ZERO,
+    PROBABILITY,
     SHARE,
     UP_TO_HALF,
     Check,
@@ -434,11 +435,48 @@ class Settings:
         "Clip each client's update to this L2 norm on the server: `off`, a number, or `auto` (the "
         "median norm of the round).",
     )
+    clip_by: str = key(
+        PRIVACY,
+        "update",
+        "What is clipped to max-update-norm: the `update` as a whole, or each `tensor` of it, to "
+        "max-update-norm over the root of the whole model's number of tensors.",
+        one_of("update", "tensor"),
+    )
+    dp_epsilon: float = key(
+        PRIVACY,
+        0.0,
+        "Central differential privacy: epsilon of the whole run at dp-delta. The noise multiplier "
+        "is computed from it. 0: off.",
+        FROM_ZERO,
+    )
     dp_noise_multiplier: float = key(
         PRIVACY,
         0.0,
         "Central differential privacy: standard deviation of the noise, as a multiple of "
-        "max-update-norm. 0: no noise.",
+        "max-update-norm. 0: no noise, or what dp-epsilon asks for.",
+        FROM_ZERO,
+    )
+    dp_delta: float = key(
+        PRIVACY,
+        1e-5,
+        "Delta of the whole run, at which its epsilon is stated; well below 1 over the number of "
+        "clients.",
+        PROBABILITY,
+    )
+    dp_sampling: str = key(
+        PRIVACY,
+        "fixed",
+        "How the cohort is drawn: `fixed` (its size is fixed, and the same seed draws the same "
+        "nodes) or `poisson` (each node with the probability fraction-train, by the operating "
+        "system's random numbers; min-train-nodes does not apply), which makes less noise "
+        "suffice.",
+        one_of("fixed", "poisson"),
+    )
+    dp_budget: float = key(
+        PRIVACY,
+        0.0,
+        "End the run before its epsilon, central or local, exceeds this. 0: no limit but "
+        "dp-epsilon.",
         FROM_ZERO,
     )
     local_clip_norm: float = key(
@@ -450,12 +488,12 @@ class Settings:
     local_epsilon: float = key(
         PRIVACY,
         0.0,
-        "Local differential privacy: epsilon of one round's update; needs local-clip-norm. 0: no "
-        "noise.",
+        "Local differential privacy: epsilon of one round's update by the classical formula; "
+        "needs local-clip-norm. The run states what all rounds come to. 0: no noise.",
         FROM_ZERO,
     )
     local_delta: float = key(
-        PRIVACY, 1e-5, "Local differential privacy: delta of one round's update.", SHARE
+        PRIVACY, 1e-5, "Local differential privacy: delta of one round's update.", PROBABILITY
     )
 
     wire_dtype: str = key(

@@ -28,6 +28,7 @@ from server_app.background import SpareCores
 from server_app.calibration import calibrate
 from server_app.checkpoint import Checkpoints, resumed
 from server_app.evaluation import CentralEvaluation, test_utterances
+from server_app.privacy import Privacy
 from server_app.results.versions import versions
 from server_app.rounds import Rounds
 from server_app.run_folder import RunFolder, read_metrics
@@ -41,6 +42,7 @@ from server_app.vocabulary import settle
 def federate(grid: Grid, context: Context) -> RunFolder:
     """Run one federation from the first model to the last; return the folder of its results."""
     settings = Settings.from_run_config(context.run_config)
+    privacy, settings = planned_privacy(settings)
     torch.manual_seed(settings.seed)
     model, tokenizer = starting_model(settings)
     frozen = parse(settings.freeze, settings.train, model.config.num_hidden_layers)
@@ -74,6 +76,7 @@ def federate(grid: Grid, context: Context) -> RunFolder:
         if nodes.to_ask:  # what the vocabulary loses of their texts is logged before round 1
             nodes.gather(grid, settings.min_nodes, request)
         cores = SpareCores(simulated_cores() if isinstance(grid, InMemoryGrid) else 0)
+        privacy.log_plan(settings.rounds - after, len(nodes.met))
         rounds = Rounds(
             grid=grid,
             strategy=strategy,
@@ -86,8 +89,10 @@ def federate(grid: Grid, context: Context) -> RunFolder:
             request=request,
             num_exits=model.config.num_exits,
             count_costs=partial(client_costs, strategy, model.config),
+            privacy=privacy,
         )
         arrays = rounds.run(start, after)
+        privacy.log_spent()
         model.to("cpu")  # it was scored on a GPU where there is one
         model.load_state_dict(arrays.to_torch_state_dict())
         add_thresholds(grid, strategy, settings, request, arrays, model)
@@ -96,6 +101,20 @@ def federate(grid: Grid, context: Context) -> RunFolder:
             folder.write_adaptive(score)
         write_results(folder, settings, model, tokenizer)
     return folder
+
+
+def planned_privacy(settings: Settings) -> tuple[Privacy, Settings]:
+    """Return a run's guarantees, and the run config with the noise and the rounds they allow.
+
+    A resumed run goes on from what it has spent.
+    """
+    spent, after = {}, 0
+    if settings.resume:
+        folder = RunFolder.open(settings.resume)
+        checkpoint = Checkpoints(folder.checkpoints).latest()
+        spent, after = folder.read_privacy(), checkpoint.round if checkpoint else 0
+    privacy = Privacy.of(settings, spent, after)
+    return privacy, privacy.applied_to(settings, after)
 
 
 def add_thresholds(

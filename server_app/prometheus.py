@@ -42,6 +42,8 @@ def write(folder: RunFolder, rounds: int) -> None:
     if evaluated:
         gauge("wer", "Word error rate, last evaluation", exits(evaluated["wer"]), "exit")
         gauge("cer", "Character error rate, last evaluation", exits(evaluated["cer"]), "exit")
+    spent = last.get("privacy", {})
+    gauge("epsilon", "Epsilon spent", [(k, v["epsilon"]) for k, v in spent.items()], "privacy")
     nodes = participations(records)
     gauge("node_rounds", "Rounds joined", [(n, p.joined) for n, p in nodes.items()], "node")
     gauge("node_failures", "Rounds lost", [(n, len(p.failures)) for n, p in nodes.items()], "node")

@@ -21,6 +21,7 @@ from efmodel.settings import Settings
 from server_app import prometheus, trackers
 from server_app.background import Background, SpareCores
 from server_app.checkpoint import Checkpoint, Checkpoints
+from server_app.privacy import Privacy
 from server_app.run_folder import RunFolder, failures, has_stalled, line, read_metrics
 from server_app.strategy.base import RunStrategy
 from server_app.strategy.contract import checked_moments, sent_messages
@@ -54,6 +55,7 @@ class Rounds:
     count_costs: Callable[[], list[float]]  # takes seconds, so not before the first clients train
     cores: SpareCores = field(default_factory=SpareCores)
     track: trackers.Track = lambda values, server_round: None
+    privacy: Privacy = field(default_factory=Privacy)
 
     @cached_property
     def costs(self) -> list[float]:
@@ -162,6 +164,8 @@ class Rounds:
         self, server_round: int, arrays: ArrayRecord
     ) -> tuple[ArrayRecord | None, dict[str, Any]]:
         start = time.monotonic()
+        self.privacy.spend()
+        self.folder.write_privacy(self.privacy.ledger())
         traffic = self.cores.traffic = Traffic()
         configured = self.strategy.configure_train(
             server_round, arrays, ConfigRecord(dict(self.request)), self.grid
@@ -201,4 +205,5 @@ class Rounds:
             "bytes-down-full": whole_model * traffic.sent,
             "bytes-up-full": whole_model * len(report.accepted),
             "clients": dict(metrics) if metrics is not None else {},
+            "privacy": self.privacy.statement(),
         }

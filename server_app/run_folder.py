@@ -119,6 +119,11 @@ class RunFolder:
         return self.path / "adaptive.json"
 
     @property
+    def privacy(self) -> Path:
+        """The rounds with noise so far, in a run with differential privacy."""
+        return self.path / "privacy.json"
+
+    @property
     def plot(self) -> Path:
         """A plot of WER and CER per exit over the rounds."""
         return self.path / "wer.png"
@@ -167,6 +172,21 @@ class RunFolder:
     def write_adaptive(self, score: Mapping[str, Any]) -> None:
         """Write what adaptive exits give on the test split."""
         atomic_file.write(self.adaptive, (json.dumps(score, indent=2) + "\n").encode())
+
+    def write_privacy(self, ledger: Mapping[str, Any]) -> None:
+        """Write the rounds with noise so far; no file where there are none."""
+        if ledger:
+            atomic_file.write(self.privacy, (json.dumps(ledger, indent=2) + "\n").encode())
+
+    def read_privacy(self) -> dict[str, Any]:
+        """Return the rounds with noise so far; empty if there are none.
+
+        Raises
+        ------
+        RunFolderError
+            If the file holds no JSON object.
+        """
+        return read_object(self.privacy) if self.privacy.is_file() else {}
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the whole run config."""
@@ -340,6 +360,8 @@ def line(record: dict[str, Any], rounds: int) -> str:
     if record["wer"]:
         parts.append("WER % " + " ".join(f"{100 * wer:.1f}" for wer in record["wer"]))
         parts.append("CER % " + " ".join(f"{100 * cer:.1f}" for cer in record["cer"]))
+    for name, spent in record.get("privacy", {}).items():
+        parts.append(f"{name} epsilon {spent['epsilon']:.3g} at delta {spent['delta']:g}")
     if not record["answered"]:
         parts.append(f"nothing trained ({failures(record)})")
     parts.append(f"{record['train-seconds'] + record['evaluate-seconds']:.1f} s")

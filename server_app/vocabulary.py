@@ -105,12 +105,29 @@ def settle(
                 wanted = f"wanted {before!r}: a resumed run keeps its vocabulary"
                 raise SettingsError(f"{key}: found {now!r}, {wanted}")
         return _with_tokenizer(settings, start, stored_tokenizer(folder) or tokenizer)
+    check_private(settings)
     if settings.vocabulary == alphabet.AUTO and not has_own_vocabulary(settings.model):
         chosen = _asked(grid, nodes, settings, model.config, tokenizer)
     else:
         chosen = RunVocabulary(tokenizer)
     chosen.write(folder)
     return _with_tokenizer(settings, start, chosen.tokenizer)
+
+
+def check_private(settings: Settings) -> None:
+    """Check that a run with differential privacy does not ask the nodes for their characters.
+
+    Raises
+    ------
+    SettingsError
+        If it would.
+    """
+    noise = settings.dp_noise_multiplier or settings.dp_epsilon or settings.local_epsilon
+    asks = settings.vocabulary == alphabet.AUTO and not has_own_vocabulary(settings.model)
+    if noise and asks:
+        wanted = "wanted a language such as en, characters:abc, or a file"
+        why = "the characters of the clients' texts would get into the model without noise"
+        raise SettingsError(f"vocabulary: found {settings.vocabulary!r}, {wanted}: {why}")
 
 
 def _with_tokenizer(

@@ -26,7 +26,8 @@ if TYPE_CHECKING:  # they bring in torch, see PLAIN
 PLAIN = (
     "model", "exit-layers", "data", "data-path", "max-seconds", "capacities",
     "vocabulary", "language", "case", "numbers",
-    "strategy", "strategy-options", "select", "max-update-norm", "dp-noise-multiplier",
+    "strategy", "strategy-options", "select", "max-update-norm",
+    "clip-by", "dp-epsilon", "dp-noise-multiplier", "dp-sampling", "dp-budget", "local-epsilon",
 )  # fmt: skip
 
 
@@ -98,8 +99,13 @@ def check(settings: Settings, nodes: int, speech: "Dataset") -> list[str]:
         return []
     skip_compiler_and_sharding()
     from efmodel.model.loading import describe_start
+    from server_app.privacy import Privacy
     from server_app.strategy import registry
+    from server_app.vocabulary import check_private
 
+    if not settings.resume:  # what it spent is in its folder
+        settings = Privacy.of(settings, {}).applied_to(settings)
+        check_private(settings)
     registry.check(settings)
     config, tokenizer = describe_start(settings)
     check_cohort(settings, nodes, config.num_exits)

@@ -178,10 +178,10 @@ class SliceMean(PartialMean):
         self,
         arrays: Mapping[str, NDArray],
         weight: float,
-        factor: float = 1.0,
+        factors: Mapping[str, float] | None = None,
         scales: Mapping[str, float] | None = None,
     ) -> None:
-        """Add one client's slices, as values in float32; ``factor`` and ``scales`` are not used.
+        """Add one client's slices, as values in float32; ``factors`` and ``scales`` are not used.
 
         Raises
         ------
@@ -197,7 +197,6 @@ class SliceMean(PartialMean):
                 self.slices[whole] = np.zeros(self.current[whole].shape, np.float32)
                 self.held[whole] = np.zeros(self.current[whole].shape, np.float32)
             self.weights[whole] = self.weights.get(whole, 0.0) + weight
-            self.trainers[whole] = self.trainers.get(whole, 0) + 1
             sums = part(whole, self.slices[whole], array.shape)
             sums += np.float32(weight) * array.reshape(sums.shape)
             held = part(whole, self.held[whole], array.shape)

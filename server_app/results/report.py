@@ -42,6 +42,7 @@ def _contents(run: Run) -> dict[str, Any]:
         "adaptive": read_object(adaptive) if adaptive.is_file() else None,
         "name": run.path.name,
         "config": run.config,
+        "privacy": rounds[-1].get("privacy", {}) if rounds else {},
         "rounds": rounds,
         "nodes": participations(rounds),
         "megabytes": sent / 1e6,

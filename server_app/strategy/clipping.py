@@ -4,6 +4,7 @@ import math
 import statistics
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,55 +14,91 @@ from safetensors.numpy import load, save
 from server_app.strategy.arrays import tensor
 from server_app.strategy.running_sums import NotFiniteError
 
+Scales = Mapping[str, float]  # of each tensor that comes as a change
 
-def parse(bound: str) -> float:
-    """Return ``max-update-norm`` as a number: 0 for "off", nan for "auto".
 
-    Raises
-    ------
-    ValueError
-        If it is neither "off", "auto" nor a number above 0.
+@dataclass(frozen=True)
+class Bound:
+    """Bound on the L2 norm of one client's change.
+
+    Parameters
+    ----------
+    norm : float
+        The bound C: 0 for none, nan for the cohort's median.
+    parts : int (default: 0)
+        0 clips the change as a whole. Otherwise each tensor is clipped to C / sqrt(parts) by
+        itself (per-layer clipping, arXiv 1710.06963 and 2310.00098). With the number of the whole
+        model's tensors, a client that holds only some of them stays within C, too.
     """
-    named = {"off": 0.0, "auto": math.nan}
-    if bound in named:
-        return named[bound]
-    try:
-        number = float(bound)
-    except ValueError:
-        number = -1.0
-    if not 0 < number < math.inf:
-        raise ValueError(f"max-update-norm: found {bound!r}, wanted off, auto or a number above 0")
-    return number
+
+    norm: float
+    parts: int = 0
+
+    @classmethod
+    def parsed(cls, norm: str, parts: int = 0) -> "Bound":
+        """Return the bound that ``max-update-norm`` names: "off", "auto" or a number above 0.
+
+        Raises
+        ------
+        ValueError
+            If it is none of these, or no number although each tensor is to be clipped.
+        """
+        named = {"off": 0.0, "auto": math.nan}
+        try:
+            number = named[norm] if norm in named else float(norm)
+        except ValueError:
+            number = -1.0
+        if norm not in named and not 0 < number < math.inf:
+            wanted = "wanted off, auto or a number above 0"
+            raise ValueError(f"max-update-norm: found {norm!r}, {wanted}")
+        if parts and norm in named:
+            wanted = "wanted a number: clip-by is tensor"
+            raise ValueError(f"max-update-norm: found {norm!r}, {wanted}")
+        return cls(number, parts)
+
+    def factors(self, norms: Mapping[str, float]) -> dict[str, float]:
+        """Return the factor, at most 1, that shortens each tensor's change to the bound."""
+        if self.parts:
+            limit = self.norm / math.sqrt(self.parts)
+            return {name: shrinking(norm, limit) for name, norm in norms.items()}
+        return dict.fromkeys(norms, shrinking(math.hypot(*norms.values()), self.norm))
 
 
-def update_norm(
-    arrays: Mapping[str, NDArray],
-    current: Mapping[str, NDArray],
-    scales: Mapping[str, float] | None,
-) -> tuple[float, int]:
-    """Return the L2 norm of a client's change, and the number of values in it.
+def as_changes(
+    arrays: Mapping[str, NDArray], scales: Scales | None, current: Mapping[str, NDArray]
+) -> tuple[dict[str, NDArray], Scales]:
+    """Return the changes of an update's floating tensors in place of their values, with scales.
 
-    Tensors of whole numbers do not count.
+    Sums of clipped changes stay within the bound times the clients; in sums of values, rounding
+    would add to the change that one client can make.
+    """
+    if scales is not None:
+        return dict(arrays), scales
+    changes, scales = dict(arrays), {}
+    for name, array in arrays.items():
+        if np.issubdtype(current[name].dtype, np.floating):
+            wide = np.result_type(array.dtype, np.float32)
+            with np.errstate(over="ignore", invalid="ignore"):  # refused when its norm is computed
+                changes[name] = np.subtract(array, current[name], dtype=wide)
+            scales[name] = 1.0
+    return changes, scales
+
+
+def change_norms(changes: Mapping[str, NDArray], scales: Scales) -> dict[str, float]:
+    """Return the L2 norm of each change that has a scale.
 
     Raises
     ------
     NotFiniteError
         Naming the tensor that holds nan or inf.
     """
-    total, size = 0.0, 0
-    for name, array in arrays.items():
-        if not np.issubdtype(current[name].dtype, np.floating):
-            continue
-        change = tensor(array).float()
-        if scales is None:
-            change = change - tensor(current[name])
-        squares = float(torch.linalg.vector_norm(change, dtype=torch.float64)) ** 2
-        squares *= scales[name] ** 2 if scales else 1.0
-        if not math.isfinite(squares):
+    norms = {}
+    for name, scale in scales.items():
+        values = tensor(changes[name]).float()
+        norms[name] = scale * float(torch.linalg.vector_norm(values, dtype=torch.float64))
+        if not math.isfinite(norms[name]):
             raise NotFiniteError(f"{name}: found nan or inf")
-        total += squares
-        size += array.size
-    return math.sqrt(total), size
+    return norms
 
 
 def shrinking(norm: float, bound: float) -> float:
@@ -80,11 +117,12 @@ def noise(multiplier: float, bound: float, weighting: str) -> float:
     """
     if not multiplier:
         return 0.0
-    if not (bound > 0 and weighting == "uniform"):
-        raise ValueError(
-            "dp-noise-multiplier wants weighting = uniform and a number as max-update-norm: "
-            "the noise must fit the largest change that one client can make"
-        )
+    why = "noise must fit the largest change that one client can make to a sum"
+    if weighting != "uniform":
+        raise ValueError(f"weighting: found {weighting!r}, wanted uniform: {why}")
+    if not bound > 0:
+        found = "off" if bound == 0 else "auto"
+        raise ValueError(f"max-update-norm: found {found!r}, wanted a number: {why}")
     return multiplier * bound
 
 
@@ -97,36 +135,31 @@ def noisy(values: NDArray, deviation: float) -> NDArray:
 
 
 class Spool:
-    """Replies kept on disk until the cohort's median norm is known.
+    """Changes kept on disk until the cohort's median norm is known.
 
     Norms are divided by the square root of the number of values: a deep client has more of them.
     """
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # deleted when closed, or when the process ends
-        self._entries: list[tuple[int, float, float, dict[str, float] | None]] = []
+        self._entries: list[tuple[int, float, Scales, float]] = []
 
     def put(
-        self,
-        arrays: dict[str, NDArray],
-        weight: float,
-        scales: dict[str, float] | None,
-        norm: float,
-        size: int,
+        self, changes: Mapping[str, NDArray], weight: float, scales: Scales, norm: float
     ) -> None:
-        """Write one reply to disk."""
-        data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        """Write the changes of one client, and remember their L2 norm."""
+        size = sum(changes[name].size for name in scales)
+        data = save({name: np.ascontiguousarray(array) for name, array in changes.items()})
         self._file.write(data)
-        self._entries.append((len(data), weight, norm / math.sqrt(max(1, size)), scales))
+        self._entries.append((len(data), weight, scales, norm / math.sqrt(max(1, size))))
 
-    def replies(
-        self,
-    ) -> Iterator[tuple[dict[str, NDArray], float, float, dict[str, float] | None]]:
-        """Yield each reply's tensors, weight, factor (see ``shrinking``) and scales."""
+    def replies(self) -> Iterator[tuple[dict[str, NDArray], float, dict[str, float], Scales]]:
+        """Yield each client's changes, weight, factors (see ``shrinking``) and scales."""
         if not self._entries:
             return
-        median = statistics.median(norm for _, _, norm, _ in self._entries)
+        median = statistics.median(norm for _, _, _, norm in self._entries)
         self._file.seek(0)
-        for length, weight, norm, scales in self._entries:
-            yield load(self._file.read(length)), weight, shrinking(norm, median), scales
+        for length, weight, scales, norm in self._entries:
+            factors = dict.fromkeys(scales, shrinking(norm, median))
+            yield load(self._file.read(length)), weight, factors, scales
         self._file.close()

@@ -204,6 +204,15 @@ def draw(ready: list[Node], wanted: int, over_sample: float, seed: str) -> list[
     return nodes if size != wanted else sorted(nodes, key=lambda node: -node.capacity)
 
 
+def flip_coins(ready: list[Node], share: float) -> list[Node]:
+    """Return each node with the probability ``share``, in the order of sending (Poisson sampling).
+
+    A cohort that others can predict hides nobody, so there is no seed.
+    """
+    coins = random.SystemRandom()
+    return sorted((n for n in ready if coins.random() < share), key=lambda node: -node.capacity)
+
+
 class FrozenTensors:
     """Which nodes hold the frozen tensors of a run, and under which name.
 

@@ -14,7 +14,7 @@ from efmodel.protocol import CAPACITY, METRICS, Refusal
 from server_app.strategy import averaging, clipping, contract, exit_metrics
 from server_app.strategy.arrays import packed, view
 from server_app.strategy.base import RunStrategy
-from server_app.strategy.cohort import Cohort, FrozenTensors, Nodes, draw
+from server_app.strategy.cohort import Cohort, FrozenTensors, Nodes, draw, flip_coins
 from server_app.strategy.exchange import tensor_bytes
 from server_app.strategy.fold import Fold
 from server_app.strategy.node import Node
@@ -56,9 +56,15 @@ class PartialFedAvg(RunStrategy, FedAvg):
     max_update_norm : str (default: "off")
         L2 norm to which a client's change is clipped: a number, or "auto" for the median over the
         cohort, of norms per square root of values; replies are on disk until the last has come.
+    clip_by : str (default: "update")
+        Clip a change as a whole, or each "tensor" of it, see ``clipping.Bound``.
     dp_noise_multiplier : float (default: 0)
         Central differential privacy: standard deviation, in units of ``max_update_norm``, of the
-        noise on each tensor's *sum* of changes; its mean divides it by the number of trainers.
+        noise on each tensor's *sum* of changes; its mean divides both by the number of trainers.
+    dp_sampling : str (default: "fixed")
+        Draw a cohort of a fixed size, or ("poisson") each node with probability ``fraction_train``.
+        A tensor's sum is then divided by the number of trainers that is *expected*, and gets its
+        noise whoever was drawn.
     frozen : Iterable[str] (default: none)
         Names of tensors that nobody trains: a node is sent them once and keeps them.
     **fedavg : Any
@@ -78,7 +84,9 @@ class PartialFedAvg(RunStrategy, FedAvg):
         over_sample: float = 1.0,
         wire_dtype: str = "float32",
         max_update_norm: str = "off",
+        clip_by: str = "update",
         dp_noise_multiplier: float = 0.0,
+        dp_sampling: str = "fixed",
         frozen: Iterable[str] = (),
         **fedavg: Any,
     ) -> None:
@@ -89,15 +97,25 @@ class PartialFedAvg(RunStrategy, FedAvg):
         self.coverage, self.shrinkage, self.average_rounds = coverage, shrinkage, average_rounds
         self.weighting, self.wire_dtype = weighting, wire_dtype
         self.seed, self.over_sample = seed, over_sample
-        self.max_update_norm = clipping.parse(max_update_norm)
-        self.noise = clipping.noise(dp_noise_multiplier, self.max_update_norm, weighting)
+        self.frozen = frozenset(frozen)
+        parts = len(self.owner_exits.keys() - self.frozen) if clip_by == "tensor" else 0
+        self.bound = clipping.Bound.parsed(max_update_norm, parts)
+        self.noise = clipping.noise(dp_noise_multiplier, self.bound.norm, weighting)
+        self.poisson = dp_sampling == "poisson"
+        if self.poisson and weighting != "uniform":
+            why = "dp-sampling = poisson divides by the number of trainers on average"
+            raise ValueError(f"weighting: found {weighting!r}, wanted uniform: {why}")
+        if self.poisson and over_sample != 1:
+            why = "dp-sampling = poisson waits for all that it drew"
+            raise ValueError(f"over-sample: found {over_sample}, wanted 1: {why}")
         self._reader = UpdateReader(self.weighted_by_key, weighting, wire_dtype)
         self.nodes = Nodes(self.num_exits, node_timeout, selector(select))
         self.report, self.moments = RoundReport(), {}
         self.arrays = ArrayRecord()  # this round's model
         keys = self.arrayrecord_key, self.configrecord_key
-        self.requests = Requests(self.owner_exits, wire_dtype, FrozenTensors(frozen), keys)
+        self.requests = Requests(self.owner_exits, wire_dtype, FrozenTensors(self.frozen), keys)
         self._cohort = Cohort({}, 0)
+        self._expected: dict[str, float] = {}  # each tensor's trainers on average; poisson only
 
     def summary(self) -> None:
         """Log what is about to run."""
@@ -123,11 +141,23 @@ class PartialFedAvg(RunStrategy, FedAvg):
         self.report, self.arrays = RoundReport(server_round), arrays
         self.requests.start_round(server_round, arrays, config)
         ready, self.report.unmet = self.nodes.gather(grid, self.min_available_nodes, config)
-        wanted = max(int(len(ready) * self.fraction_train), self.min_train_nodes)
-        nodes = draw(ready, wanted, self.over_sample, f"{self.seed} {server_round}")
+        if self.poisson:
+            nodes = flip_coins(ready, self.fraction_train)
+            wanted, self._expected = len(nodes), self._expected_trainers(ready)
+        else:
+            wanted = max(int(len(ready) * self.fraction_train), self.min_train_nodes)
+            nodes = draw(ready, wanted, self.over_sample, f"{self.seed} {server_round}")
         self.report.sampled = {node.name: node.capacity for node in nodes}
         self._cohort = Cohort(self.requests.messages(nodes), wanted)
         return list(self._cohort.messages.values())
+
+    def _expected_trainers(self, ready: list[Node]) -> dict[str, float]:
+        """Return how many trainers each tensor has on average, if they are drawn from these."""
+        counts = {}
+        for name in self.owner_exits.keys() - self.frozen:
+            least = self.owner_exits[name] if self.coverage == "trainers" else 0
+            counts[name] = sum(node.capacity >= least for node in ready)
+        return {name: self.fraction_train * count for name, count in counts.items() if count}
 
     def asked(self, messages: list[Message]) -> None:
         """Leave out of the round whom a subclass leaves out, and expect the messages it made."""
@@ -141,10 +171,11 @@ class PartialFedAvg(RunStrategy, FedAvg):
 
         ``replies`` is read once, until enough have come. A reply that is an error, or that cannot
         be aggregated, is left out and named in the log and in ``report``; the round goes on.
-        Returns None where no reply was accepted.
+        Returns None where no reply was accepted, unless the cohort is drawn by coins: then the
+        model changes by the noise alone.
         """
         current = {name: view(array) for name, array in self.arrays.items()}
-        fold = Fold(self.running_mean(current), current, self.max_update_norm)
+        fold = Fold(self.running_mean(current), current, self.bound)
         capacities = {node.capacity for node in self._cohort.messages}
         trained = {capacity: self.requests.trained(capacity) for capacity in capacities}
         kept: list[RecordDict] = []  # metrics only: a few numbers a client
@@ -166,14 +197,14 @@ class PartialFedAvg(RunStrategy, FedAvg):
             if len(kept) == self._cohort.wanted:
                 break
         self.report.close(self._cohort.wanted)
-        if not kept:
+        if not (kept or (self.poisson and self.noise)):
             return None, None
-        metrics = self.train_metrics_aggr_fn(kept, self.weighted_by_key)
+        metrics = self.train_metrics_aggr_fn(kept, self.weighted_by_key) if kept else MetricRecord()
         return self._new_arrays(fold.result(), current), metrics
 
     def running_mean(self, current: Mapping[str, NDArray]) -> PartialMean:
         """Return the empty sums that a round's replies are added to."""
-        return PartialMean(self.coverage, self.shrinkage)
+        return PartialMean(self.coverage, self.shrinkage, self._expected)
 
     def depth(self, trained: Iterable[str], capacity: int) -> int:
         """Return the deepest exit that a client of that capacity trained, by its tensors' names."""
@@ -190,7 +221,7 @@ class PartialFedAvg(RunStrategy, FedAvg):
 
     def _new_arrays(self, mean: PartialMean, current: Mapping[str, NDArray]) -> ArrayRecord:
         new = dict(self.arrays)
-        for name in mean.weights:
+        for name in self._changing(mean):
             old = current[name]
             value = mean.mean(name, old)
             if np.issubdtype(old.dtype, np.floating):
@@ -198,8 +229,18 @@ class PartialFedAvg(RunStrategy, FedAvg):
                 value = contract.new_value(self, name, self.step(name, old, value), old)
                 if self.average_rounds > 1:
                     averaging.include(self.moments, name, value, self.average_rounds)
+            elif self.noise:
+                continue  # whole numbers are not clipped, so no noise would hide one client's
             new[name] = packed(value)
         return ArrayRecord(new)
+
+    def _changing(self, mean: PartialMean) -> Iterable[str]:
+        """Return the tensors that get a new value: those with trainers.
+
+        With noise on a cohort that was drawn by coins it is all that some node could train, since
+        a tensor that stays as it is would say that none of its trainers was drawn.
+        """
+        return self._expected if self.poisson and self.noise else mean.weights
 
     def step(self, name: str, current: NDArray, mean: NDArray) -> NDArray:
         """Return a tensor's new value, given the mean over its trainers.

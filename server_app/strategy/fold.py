@@ -20,17 +20,17 @@ class Fold:
         The empty sums.
     current : Mapping[str, NDArray]
         The model that the clients started from.
-    max_update_norm : float
-        Bound on the L2 norm of a client's change: 0 for none, nan for the cohort's median.
+    bound : Bound
+        Bound on the L2 norm of a client's change.
     """
 
     def __init__(
-        self, mean: PartialMean, current: Mapping[str, NDArray], max_update_norm: float
+        self, mean: PartialMean, current: Mapping[str, NDArray], bound: clipping.Bound
     ) -> None:
         self._mean = mean
         self._current = current
-        self._bound = max_update_norm
-        self._spool = clipping.Spool() if math.isnan(max_update_norm) else None
+        self._bound = bound
+        self._spool = clipping.Spool() if math.isnan(bound.norm) else None
 
     def add(self, update: ClientUpdate) -> None:
         """Add an update to the sums; none of it if one of its tensors holds nan or inf.
@@ -41,7 +41,7 @@ class Fold:
             Naming the tensor with nan or inf.
         """
         try:
-            if self._bound == 0:
+            if self._bound.norm == 0:
                 self._mean.add(update.arrays, update.weight, scales=update.scales)
             else:
                 self._add_clipped(update)
@@ -49,16 +49,16 @@ class Fold:
             raise BadReplyError(str(error)) from None
 
     def _add_clipped(self, update: ClientUpdate) -> None:
-        norm, size = clipping.update_norm(update.arrays, self._current, update.scales)
+        changes, scales = clipping.as_changes(update.arrays, update.scales, self._current)
+        norms = clipping.change_norms(changes, scales)
         if self._spool is not None:
-            self._spool.put(update.arrays, update.weight, update.scales, norm, size)
+            self._spool.put(changes, update.weight, scales, math.hypot(*norms.values()))
         else:
-            factor = clipping.shrinking(norm, self._bound)
-            self._mean.add(update.arrays, update.weight, factor, update.scales)
+            self._mean.add(changes, update.weight, self._bound.factors(norms), scales)
 
     def result(self) -> PartialMean:
         """Return the sums of all updates; those on disk are added now, clipped to their median."""
         if self._spool is not None:
-            for arrays, weight, factor, scales in self._spool.replies():
-                self._mean.add(arrays, weight, factor, scales)
+            for changes, weight, factors, scales in self._spool.replies():
+                self._mean.add(changes, weight, factors, scales)
         return self._mean

@@ -151,13 +151,12 @@ class MeanAndSquares(PartialMean):
         self,
         arrays: Mapping[str, NDArray],
         weight: float,
-        factor: float = 1.0,
+        factors: Mapping[str, float] | None = None,
         scales: Mapping[str, float] | None = None,
     ) -> None:
         """Add one client's tensors, as ``PartialMean.add``."""
-        super().add(arrays, weight, factor, scales)
-        for name, array in arrays.items():
-            if np.issubdtype(self._current[name].dtype, np.floating):
-                norm, _ = clipping.update_norm({name: array}, self._current, scales)
-                added = weight * (factor * norm) ** 2
-                self.squares[name] = self.squares.get(name, 0.0) + added
+        super().add(arrays, weight, factors, scales)
+        changes, scales = clipping.as_changes(arrays, scales, self._current)
+        for name, norm in clipping.change_norms(changes, scales).items():
+            added = weight * ((factors or {}).get(name, 1.0) * norm) ** 2
+            self.squares[name] = self.squares.get(name, 0.0) + added

@@ -31,13 +31,20 @@ class PartialMean:
         "trainers" for (1), "cohort" for (2).
     shrinkage : float (default: 0)
         kappa in (3).
+    expected : Mapping[str, float], optional
+        For clients of weight 1: the number of clients by which each tensor's sum is divided in
+        place of those that it is taken over; theta_j keeps the rest, as in (2). Of a cohort drawn
+        at random it is the number of trainers on average, which gives away nobody who was drawn.
     """
 
-    def __init__(self, coverage: str, shrinkage: float = 0.0) -> None:
+    def __init__(
+        self, coverage: str, shrinkage: float = 0.0, expected: Mapping[str, float] | None = None
+    ) -> None:
         if coverage not in ("trainers", "cohort"):
             raise ValueError(f"coverage: found {coverage!r}, wanted trainers or cohort")
         self.coverage = coverage
         self.shrinkage = shrinkage
+        self.expected = expected or {}
         self.weights: dict[str, float] = {}  # total weight of each tensor's trainers
         self.trainers: dict[str, int] = {}  # number of each tensor's trainers
         self.total = 0.0  # weight of all accepted clients
@@ -50,7 +57,7 @@ class PartialMean:
         self,
         arrays: Mapping[str, NDArray],
         weight: float,
-        factor: float = 1.0,
+        factors: Mapping[str, float] | None = None,
         scales: Mapping[str, float] | None = None,
     ) -> None:
         """Add one client's tensors to the sums; none of them if one holds nan or inf.
@@ -62,8 +69,9 @@ class PartialMean:
             divided by the tensor's scale.
         weight : float
             w_k, above 0.
-        factor : float (default: 1)
-            How much of the client's change counts, 0..1: theta_j + factor (theta_j^k - theta_j).
+        factors : Mapping[str, float], optional
+            How much of each tensor's change counts, 0..1: theta_j + factor (theta_j^k - theta_j);
+            all of it for tensors that are not named.
         scales : Mapping[str, float], optional
             The scale of each tensor that came as a change.
 
@@ -72,13 +80,13 @@ class PartialMean:
         NotFiniteError
             Naming the tensor with nan or inf.
         """
-        scales = scales or {}
-        alphas = {name: weight * factor * scales.get(name, 1.0) for name in arrays}
+        scales, factors = scales or {}, factors or {}
+        alphas = {n: weight * factors.get(n, 1.0) * scales.get(n, 1.0) for n in arrays}
         self._sums.add(arrays, alphas, weight)  # the sums over k in (1) and (2)
         for name in arrays:
             self.weights[name] = self.weights.get(name, 0.0) + weight
             self.trainers[name] = self.trainers.get(name, 0) + 1
-            kept = weight if name in scales else weight * (1 - factor)
+            kept = weight if name in scales else weight * (1 - factors.get(name, 1.0))
             self._kept[name] = self._kept.get(name, 0.0) + kept
         self.total += weight
         self.clients += 1
@@ -87,9 +95,8 @@ class PartialMean:
         """Return the new value of a tensor whose value was ``current``, in ``current``'s dtype."""
         if name not in self.weights:
             return current
-        kept, total = self._kept[name], self.weights[name]  # (1)
-        if self.coverage == "cohort":
-            kept, total = kept + self.total - total, self.total  # (2)
+        total = self._weight(name)
+        kept = self._kept[name] + total - self.weights[name]  # the rest is 0 in (1)
         # kappa clients of mean weight, (3)
         unchanged = total * self.shrinkage / self._clients(name)
         kept, total = kept + unchanged, total + unchanged
@@ -104,6 +111,14 @@ class PartialMean:
         """Return what the sum of equally weighted changes of a tensor is divided by."""
         return self._clients(name) + self.shrinkage
 
-    def _clients(self, name: str) -> int:
+    def _clients(self, name: str) -> float:
         """Return the number of clients that a tensor's mean is taken over."""
+        if name in self.expected:
+            return self.expected[name]
         return self.trainers[name] if self.coverage == "trainers" else self.clients
+
+    def _weight(self, name: str) -> float:
+        """Return the weight of these clients."""
+        if name in self.expected:
+            return self.expected[name]
+        return self.weights[name] if self.coverage == "trainers" else self.total

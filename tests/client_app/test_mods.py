@@ -10,6 +10,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from client_app import app
 from efmodel import EarlyExitForCTC
 from efmodel.protocol import describe_model
+from server_app.privacy import local_multiplier
 from simulation import in_process_grid  # noqa: F401  (a Message wants the identity it sets)
 from tests.conftest import small_config, write_folder
 
@@ -53,6 +54,8 @@ def test_local_noise_is_that_of_the_gaussian_mechanism(tokenizer, folder):
         tokenizer, folder, local_clip_norm=clip, local_epsilon=epsilon, local_delta=delta
     )
     wanted = 2 * clip * math.sqrt(2 * math.log(1.25 / delta)) / epsilon
+    # What the accountant is told: this noise over the distance of any two clipped changes.
+    assert wanted == pytest.approx(2 * clip * local_multiplier(epsilon, delta))
     assert noisy.std() == pytest.approx(wanted, rel=0.03)
 
 

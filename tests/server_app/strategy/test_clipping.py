@@ -5,8 +5,16 @@ import math
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from server_app.strategy import PartialFedAvg, clipping
+from server_app.strategy.cohort import flip_coins
+from server_app.strategy.fold import Fold
+from server_app.strategy.node import Node
+from server_app.strategy.partial_mean import PartialMean
+from server_app.strategy.reply import ClientUpdate
 from simulation.in_process_grid import LocalGrid
 
 OWNERS = {"front": 0, "one": 1, "two": 2}
@@ -66,7 +74,7 @@ def test_auto_shortens_to_the_cohorts_median_whatever_the_order(coverage):
 @pytest.mark.parametrize("bound", ["0", "-1", "nan", "inf", "much"])
 def test_what_is_no_bound_is_refused(bound):
     with pytest.raises(ValueError, match=f"max-update-norm: found '{bound}'"):
-        clipping.parse(bound)
+        clipping.Bound.parsed(bound)
 
 
 def test_nothing_moved_is_nothing_to_shorten():
@@ -82,9 +90,18 @@ def test_central_noise_is_that_of_each_tensors_own_trainers(coverage, divisors):
         weighting="uniform", max_update_norm="2.0", dp_noise_multiplier=0.5,
     )  # fmt: skip
     for name, clients in zip(OWNERS, divisors, strict=True):
-        assert moved[name].std() == pytest.approx(0.5 * 2.0 / clients, rel=0.03)
-        assert abs(moved[name].mean()) < 0.02
-    assert not np.array_equal(moved["front"], moved["one"])  # each tensor its own
+        assert_noise(moved[name], 0.5 * 2.0 / clients)
+    assert_independent(moved["front"], moved["one"])
+
+
+def assert_noise(values, deviation):
+    """Check mean and deviation to five standard errors: a right one fails once in 1.7 million."""
+    assert abs(values.mean()) < 5 * deviation / math.sqrt(values.size)
+    assert values.std() == pytest.approx(deviation, rel=5 / math.sqrt(2 * values.size))
+
+
+def assert_independent(one, other):
+    assert abs(np.corrcoef(one, other)[0, 1]) < 5 / math.sqrt(one.size)
 
 
 def test_a_tensor_without_trainers_gets_no_noise():
@@ -96,7 +113,101 @@ def test_a_tensor_without_trainers_gets_no_noise():
 
 
 def test_noise_without_a_bound_or_with_unequal_weights_is_refused():
-    for arguments in ({"max_update_norm": "1.0"}, {"weighting": "uniform"},
-                      {"weighting": "uniform", "max_update_norm": "auto"}):  # fmt: skip
-        with pytest.raises(ValueError, match="dp-noise-multiplier wants"):
+    for arguments, message in (
+        ({"max_update_norm": "1.0"}, "weighting: found 'examples', wanted uniform"),
+        ({"weighting": "uniform"}, "max-update-norm: found 'off', wanted a number"),
+        ({"weighting": "uniform", "max_update_norm": "auto"}, "found 'auto', wanted a number"),
+    ):
+        with pytest.raises(ValueError, match=message):
             PartialFedAvg(OWNERS, dp_noise_multiplier=1.0, **arguments)
+
+
+FINITE = st.floats(-(2.0**100), 2.0**100, width=32)
+SOME = st.floats(-10, 10, width=32)
+
+
+@st.composite
+def updates(draw, wire: bool):
+    """A model of three tensors, and what a client of capacity 1 or 2 returns of it."""
+    current = {name: draw(arrays(np.float32, 3, elements=SOME)) for name in OWNERS}
+    held = [name for name, owner in OWNERS.items() if owner <= draw(st.sampled_from([1, 2]))]
+    if not wire:
+        values = {name: draw(arrays(np.float32, 3, elements=FINITE)) for name in held}
+        return current, ClientUpdate(values, None, 1.0, MetricRecord())
+    coded = {name: draw(arrays(np.int8, 3)) for name in held}
+    scales = {name: draw(st.floats(1e-6, 1e6)) for name in held}
+    return current, ClientUpdate(coded, scales, 1.0, MetricRecord())
+
+
+@given(st.booleans().flatmap(updates), st.floats(1e-3, 1e3), st.sampled_from([0, len(OWNERS)]))
+def test_no_update_changes_the_sums_by_more_than_the_bound(update, bound, parts):
+    """All tensors together, of whatever size: what the noise is made for."""
+    current, sent = update
+    fold = Fold(PartialMean("trainers"), current, clipping.Bound(bound, parts))
+    fold.add(sent)
+    zero = np.zeros(3, np.float32)
+    added = {name: fold.result().mean(name, zero) for name in sent.arrays}
+    norms = {name: np.linalg.norm(array.astype(np.float64)) for name, array in added.items()}
+    assert math.hypot(*norms.values()) <= bound * (1 + 1e-6)
+    for norm in norms.values():
+        assert norm <= bound / math.sqrt(parts or 1) * (1 + 1e-6)
+
+
+@given(st.booleans().flatmap(updates))
+def test_a_change_within_the_bound_is_left_alone(update):
+    current, sent = update
+    fold = Fold(PartialMean("trainers"), current, clipping.Bound(1e35))
+    fold.add(sent)
+    for name, array in sent.arrays.items():
+        change = array * np.float64(sent.scales[name]) if sent.scales else array - current[name]
+        np.testing.assert_allclose(fold.result().mean(name, np.zeros(3, np.float32)), change, 1e-6)
+
+
+def test_each_tensor_is_clipped_by_the_whole_models_number_of_tensors():
+    """Both nodes hold two of three tensors, and each of them is clipped to a third's share."""
+    moved = one_round({1: 3.0, 2: 9.0}, {1: 1, 2: 1}, max_update_norm="0.6", clip_by="tensor")
+    for name in ("front", "one"):
+        assert np.linalg.norm(moved[name]) == pytest.approx(0.6 / math.sqrt(3), rel=1e-5)
+    with pytest.raises(ValueError, match="max-update-norm: found 'auto', wanted a number"):
+        PartialFedAvg(OWNERS, clip_by="tensor", max_update_norm="auto")
+
+
+POISSON = {"dp_sampling": "poisson", "weighting": "uniform", "max_update_norm": "2.0"}
+
+
+def test_a_drawn_cohorts_sum_is_divided_by_the_expected_number_of_trainers():
+    strategy = PartialFedAvg(OWNERS, fraction_train=0.5, min_available_nodes=8, **POISSON)
+    capacities = {node: 1 + node % 2 for node in range(1, 9)}
+    grid = LocalGrid(pushing(dict.fromkeys(capacities, 0.1), capacities), capacities)
+    start = ArrayRecord({n: Array(np.ones(4, dtype=np.float32)) for n in OWNERS})
+    sizes = set()
+    for _ in range(20):
+        messages = strategy.configure_train(1, start, ConfigRecord(), grid)
+        new, _ = strategy.aggregate_train(1, grid.send_and_receive(messages))
+        drawn = list(strategy.report.sampled.values())
+        sizes.add(len(drawn))
+        for name, expected in zip(OWNERS, (4, 4, 2), strict=True):
+            trained = sum(capacity >= OWNERS[name] for capacity in drawn)
+            found = new[name].numpy() - 1 if new else 0
+            np.testing.assert_allclose(found, 0.1 * trained / expected, rtol=1e-4, atol=1e-6)
+    assert len(sizes) > 1  # every size the same: once in 10^11
+
+
+def test_a_cohort_that_was_drawn_by_coins_shows_in_no_tensors_noise():
+    """Nobody was drawn, and all that any node could have trained gets its noise all the same."""
+    moved = one_round(
+        dict.fromkeys([1, 2, 3, 4], 0.0), {1: 1, 2: 1, 3: 1, 4: 2}, size=SIZE,
+        dp_noise_multiplier=0.5, fraction_train=1e-9, **POISSON,
+    )  # fmt: skip
+    for name, nodes in zip(OWNERS, (4, 4, 1), strict=True):
+        assert_noise(moved[name], 0.5 * 2.0 / (1e-9 * nodes))
+
+
+def test_each_node_is_drawn_with_the_share_that_is_accounted_for():
+    nodes = [Node(place, str(place), 1 + place % 3) for place in range(10_000)]
+    drawn = flip_coins(nodes, 0.15)
+    error = math.sqrt(0.15 * 0.85 / len(nodes))
+    assert abs(len(drawn) / len(nodes) - 0.15) < 5 * error
+    assert [node.capacity for node in drawn] == sorted((n.capacity for n in drawn), reverse=True)
+    with pytest.raises(ValueError, match="over-sample: found 1.5, wanted 1"):
+        PartialFedAvg(OWNERS, over_sample=1.5, dp_sampling="poisson")

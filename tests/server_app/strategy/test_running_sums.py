@@ -51,7 +51,7 @@ def test_a_reply_with_one_bad_value_anywhere_changes_nothing(
         with pytest.raises(NotFiniteError, match=f"{name}: found nan or inf"):
             mean.add(spoilt, weight)
     assert (mean.weights, mean.trainers) == (wanted.weights, wanted.trainers)
-    assert (mean.total, mean.clients) == (wanted.total, wanted.clients)
+    assert mean.total == wanted.total
     for tensor in wanted.weights:
         total = wanted._sums.sum(tensor)
         bound = 2**-23 * (np.abs(total) + SAFE * weight)
