@@ -29,14 +29,6 @@ MISSING = (
 logging.getLogger("absl").setLevel(logging.ERROR)
 
 
-class UnattainableError(ValueError):
-    """No sensible noise is enough. ``lowest`` is what the largest multiplier gives."""
-
-    def __init__(self, lowest: float) -> None:
-        super().__init__(f"the largest noise gives epsilon {lowest:.3g}")
-        self.lowest = lowest
-
-
 def release(multiplier: float, probability: float = 1.0) -> GaussianPrivacyEvent:
     """Return the event of one round.
 
@@ -75,6 +67,8 @@ def multiplier_for(
 ) -> float:
     """Return the smallest noise multiplier with which a run comes to at most epsilon ``target``.
 
+    It is inf where it would be above ``LARGEST_MULTIPLIER``.
+
     Parameters
     ----------
     target, delta : float
@@ -88,8 +82,6 @@ def multiplier_for(
 
     Raises
     ------
-    UnattainableError
-        If ``LARGEST_MULTIPLIER`` is not enough.
     SettingsError
         If the accountant is not installed.
     """
@@ -104,7 +96,7 @@ def multiplier_for(
     while total(high) > target:
         low, high = high, 2 * high
         if high > LARGEST_MULTIPLIER:
-            raise UnattainableError(total(LARGEST_MULTIPLIER))
+            return math.inf
     while low == high or total(low) <= target:
         low, high = low / 2, low
     while high / low > 1 + PRECISION:

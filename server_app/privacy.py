@@ -205,14 +205,15 @@ def _multiplier(
     settings: Settings, rounds: int, probability: float, spent: accountant.Rounds
 ) -> float:
     """Return the multiplier for ``dp-epsilon``, of which earlier rounds have spent a part."""
-    try:
-        return accountant.multiplier_for(
-            settings.dp_epsilon, settings.dp_delta, max(rounds, 1), probability, spent
-        )
-    except accountant.UnattainableError as error:
-        why = f"with {accountant.LARGEST_MULTIPLIER:g} times as much noise as max-update-norm"
-        wanted = f"wanted at least {error.lowest:.3g}, what {rounds} rounds come to {why}"
-        raise SettingsError(f"dp-epsilon: found {settings.dp_epsilon}, {wanted}") from None
+    target, delta, rounds = settings.dp_epsilon, settings.dp_delta, max(rounds, 1)
+    multiplier = accountant.multiplier_for(target, delta, rounds, probability, spent)
+    if math.isinf(multiplier):
+        most = accountant.LARGEST_MULTIPLIER
+        lowest = accountant.epsilon({**spent, accountant.release(most, probability): rounds}, delta)
+        wanted = f"wanted at least {lowest:.3g}, what {rounds} rounds come to"
+        why = f"with {most:g} times as much noise as max-update-norm"
+        raise SettingsError(f"dp-epsilon: found {target}, {wanted} {why}")
+    return multiplier
 
 
 def local_multiplier(epsilon: float, delta: float) -> float:

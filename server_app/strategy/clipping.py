@@ -117,7 +117,7 @@ def noise(multiplier: float, bound: float, weighting: str) -> float:
     """
     if not multiplier:
         return 0.0
-    why = "noise must fit the largest change that one client can make to a sum"
+    why = "dp-noise-multiplier must fit the largest change that one client can make to a sum"
     if weighting != "uniform":
         raise ValueError(f"weighting: found {weighting!r}, wanted uniform: {why}")
     if not bound > 0:

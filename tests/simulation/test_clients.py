@@ -128,7 +128,9 @@ def test_a_run_waits_for_no_check_where_nothing_can_be_refused(change):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"dp_noise_multiplier": 1.0}, "dp-noise-multiplier"),
+        ({"dp_noise_multiplier": 1.0}, "vocabulary: found 'auto'"),
+        ({"dp_noise_multiplier": 1.0, "vocabulary": "en"}, "weighting: found 'examples'"),
+        ({"dp_budget": 1.0}, "dp-budget: found 1.0, wanted 0"),
         ({"max_update_norm": "often"}, "max-update-norm: found 'often'"),
         ({"strategy_options": "pace=1"}, "pace"),
         ({"select": "room=3"}, "select: found 'room=3'"),

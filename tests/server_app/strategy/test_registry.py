@@ -37,7 +37,7 @@ def test_keys_reach_the_strategy_that_knows_them():
     adam = build(settings, OWNERS)
     assert (adam.eta, adam.beta_1, adam.tau, adam.seed) == (0.5, 0.1, 0.2, 3)
     assert (adam.coverage, adam.weighting, adam.wire_dtype) == ("cohort", "depth", "int8")
-    assert (adam.max_update_norm, adam.min_available_nodes) == (3.0, 7)
+    assert (adam.bound.norm, adam.min_available_nodes) == (3.0, 7)
     momentum = build(Settings(strategy="partial-fedavgm", server_momentum=0.3), OWNERS)
     assert momentum.server_momentum == 0.3
     prox = build(Settings(strategy="flwr.serverapp.strategy:FedProx", proximal_mu=0.4), OWNERS)
@@ -136,7 +136,9 @@ def test_a_strategy_around_another_one_is_refused(name):
 
 
 def test_what_a_partial_strategy_refuses_is_refused_before_a_run():
-    with pytest.raises(SettingsError, match="dp-noise-multiplier wants weighting = uniform"):
+    with pytest.raises(
+        SettingsError, match="weighting: found 'examples', wanted uniform: dp-noise"
+    ):
         check(Settings(dp_noise_multiplier=1.0))
     with pytest.raises(SettingsError, match="strategy-options: found 'alpha'"):
         check(Settings(strategy=FLOWERS + "FedAvg", strategy_options="alpha"))
