@@ -197,6 +197,7 @@ class SliceMean(PartialMean):
                 self.slices[whole] = np.zeros(self.current[whole].shape, np.float32)
                 self.held[whole] = np.zeros(self.current[whole].shape, np.float32)
             self.weights[whole] = self.weights.get(whole, 0.0) + weight
+            self.trainers[whole] = self.trainers.get(whole, 0) + 1
             sums = part(whole, self.slices[whole], array.shape)
             sums += np.float32(weight) * array.reshape(sums.shape)
             held = part(whole, self.held[whole], array.shape)

@@ -210,4 +210,6 @@ def test_each_node_is_drawn_with_the_share_that_is_accounted_for():
     assert abs(len(drawn) / len(nodes) - 0.15) < 5 * error
     assert [node.capacity for node in drawn] == sorted((n.capacity for n in drawn), reverse=True)
     with pytest.raises(ValueError, match="over-sample: found 1.5, wanted 1"):
-        PartialFedAvg(OWNERS, over_sample=1.5, dp_sampling="poisson")
+        PartialFedAvg(OWNERS, over_sample=1.5, **POISSON)
+    with pytest.raises(ValueError, match="weighting: found 'examples', wanted uniform"):
+        PartialFedAvg(OWNERS, dp_sampling="poisson")
