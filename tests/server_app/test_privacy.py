@@ -5,16 +5,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
+from client_app import app
 from efmodel.settings import Settings, SettingsError
 from server_app import accountant
 from server_app.accountant import epsilon, release
+from server_app.federation import federate
 from server_app.privacy import Privacy
 from server_app.run_folder import line, read_metrics
 from server_app.strategy import PartialFedAvg
 from server_app.vocabulary import check_private
 from simulation.in_process_grid import LocalGrid
+from simulation.run_config import defaults
+from tests.conftest import write_abc, write_folder
 from tests.server_app.test_rounds import OWNERS, node, rounds, start
 
 NOISY = {"weighting": "uniform", "max_update_norm": "1.0"}
@@ -171,3 +175,43 @@ def test_whole_numbers_do_not_leave_without_noise():
     messages = strategy.configure_train(1, model, ConfigRecord(), grid)
     new, _ = strategy.aggregate_train(1, grid.send_and_receive(messages))
     assert new["front"].numpy() == 7 and new["one"].numpy().std() > 0
+
+
+def real_run(folder, **changes):
+    """Run a federation of four real clients in this process; return its folder."""
+    config = {
+        **defaults(), "model": str(folder / "model"), "data": "audiofolder", "output": "",
+        "data-path": str(folder / "speech"), "local-epochs": 1, "fraction-train": 0.5,
+        "weighting": "uniform", "max-update-norm": "0.1", "dp-epsilon": 8.0,
+        "dp-sampling": "poisson", "local-clip-norm": 0.1, "local-epsilon": 0.5, "calibrate": "off",
+    } | changes  # fmt: skip
+
+    def play(message: Message) -> Message:
+        place = {"partition-id": message.metadata.dst_node_id - 1, "num-partitions": 4}
+        context = Context(1, message.metadata.dst_node_id, place, RecordDict(), config)
+        return app(message, context)
+
+    return federate(LocalGrid(play, range(1, 5)), Context(1, 0, {}, RecordDict(), config))
+
+
+def test_a_run_of_real_clients_states_both_guarantees_and_keeps_them_when_resumed(tmp_path):
+    write_abc(tmp_path / "model")
+    rows = [(f"{i}.wav", "a b", f"speaker {i % 4}", 0.6 + 0.1 * i) for i in range(8)]
+    write_folder(tmp_path / "speech", rows)
+    first = real_run(tmp_path, rounds=2, output=str(tmp_path / "run"))
+    record = read_metrics(first.metrics)[-1]
+    assert record["failures"] == {}
+    multiplier = record["privacy"]["central"]["noise-multiplier"]
+    spent = record["privacy"]["central"]["epsilon"]
+    assert spent == epsilon({release(multiplier, 0.5): 2}, 1e-5) and 7.99 < spent <= 8
+    for name in ("central", "local"):
+        found = f"Differential privacy, {name}: epsilon {record['privacy'][name]['epsilon']:.3g}"
+        assert found in first.report.read_text()
+        assert f"privacy, {name}: epsilon" in first.log.read_text()  # its end says it, too
+
+    more = real_run(tmp_path, rounds=3, resume=str(first.path), **{"dp-epsilon": 16.0})
+    last = read_metrics(more.metrics)[-1]["privacy"]
+    events = {release(multiplier, 0.5): 2, release(last["central"]["noise-multiplier"], 0.5): 1}
+    assert last["central"]["epsilon"] == epsilon(events, 1e-5) <= 16
+    local = release(last["local"]["noise-multiplier"])
+    assert last["local"]["epsilon"] == epsilon({local: 3}, 1e-5)
