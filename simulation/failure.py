@@ -6,7 +6,7 @@ from server_app.run_folder import FAILED, RunFolder, failures, read_metrics
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 # The last line of a traceback, also one of Ray's, which starts with the process's name.
-_EXCEPTION = re.compile(r"^(?:\(.*?\) )?((?:\w+\.)*[A-Z]\w*(?:Error|Exception)\b.*)")
+_EXCEPTION = re.compile(r"^(?:\(.*?\) )?((?:\w+\.)*(?:[A-Z]\w*)?(?:Error|Exception)(?::.*)?)$")
 
 
 # Between the tracebacks of exceptions of which one led to the next.

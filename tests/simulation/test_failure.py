@@ -30,6 +30,11 @@ def plain(error: Exception) -> str:
         (f"INFO : starting\n{chained()}ERROR : Exit Code: 700\n", "ValueError: ActorPool is empty"),
         (plain(KeyError("first")) + chained(), "ValueError: ActorPool is empty"),
         (chained() + plain(OSError("last")), "OSError: last"),
+        (  # of Ray, on a machine that is too busy
+            plain(Exception("The current node timed out")) + "\nThe above exception was the direct "
+            f"cause of the following exception:\n\n{plain(RuntimeError('crashed'))}",
+            "Exception: The current node timed out",
+        ),
         (
             f"\x1b[91mERROR \x1b[0m:     {FAILED}no client could be used\n{chained()}",
             "no client could be used",
@@ -38,7 +43,8 @@ def plain(error: Exception) -> str:
             "(pid=7) ray.exceptions.RaySystemError: no socket",
             "ray.exceptions.RaySystemError: no so",
         ),
-        ("INFO : all is well\nan Error in a sentence\n", ""),
+        ("AssertionError\n", "AssertionError"),
+        ("INFO : all is well\nan Error in a sentence\nError in another\n", ""),
         ("", ""),
     ],
 )
