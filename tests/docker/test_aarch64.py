@@ -1,6 +1,7 @@
-"""The dependencies resolve for a Raspberry Pi's processor, and a training step runs under qemu.
+"""The dependencies resolve for a Raspberry Pi's processor; under qemu it trains, and it listens.
 
-``pytest -m slow tests/docker`` downloads an arm64 Python from Debian and 5 GB of wheels.
+``pytest -m slow tests/docker`` downloads an arm64 Python from Debian and 5 GB of wheels;
+``pytest -m slow tests/docker -k listens`` does with 60 MB of wheels.
 """
 
 import json
@@ -10,7 +11,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
+
+from efmodel.decoding.policy import ExitPolicy, confidence
+from efmodel.decoding.recogniser import Recogniser
+from efmodel.decoding.stages import run
+from efmodel.export import int8
+from efmodel.export.onnx import export
+from efmodel.model.stages import Engine
+from tests.efmodel.export.conftest import random_model
+from tests.efmodel.export.test_onnx import voices
+from tests.efmodel.export.test_onnx_asr import talkative
 
 pytestmark = pytest.mark.slow
 
@@ -19,6 +32,16 @@ UV = Path(sys.executable).parent / "uv"
 PLATFORM = ["--python-platform", "aarch64-manylinux_2_28", "--only-binary", ":all:"]
 # Debian's packages that a Python of another architecture needs.
 PACKAGES = ["python3.11", "libpython3.11", "libstdc++6", "libgomp1"]
+# Of a Raspberry Pi 4. onnxruntime reads it, and crashes on that of an Intel processor.
+CPU = """\
+processor\t: 0
+Features\t: fp asimd evtstrm crc32 cpuid
+CPU implementer\t: 0x41
+CPU architecture: 8
+CPU variant\t: 0x0
+CPU part\t: 0xd08
+CPU revision\t: 3
+"""
 STEP = """
 import json, platform
 import torch
@@ -38,14 +61,23 @@ for _ in range(2):
     losses.append(loss.item())
 print(json.dumps([platform.machine(), losses]))
 """
+LISTEN = """
+import json, platform, sys
+from efmodel import Recogniser
+
+recogniser = Recogniser.from_pretrained(sys.argv[1], "auto")
+results = [recogniser.transcribe(file) for file in sys.argv[2:]]
+assert "torch" not in sys.modules
+print(json.dumps([platform.machine(), [[r.text, r.exits] for r in results]]))
+"""
 
 
-@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
 @pytest.mark.parametrize("overrides", [[], ["--overrides", str(ROOT / "docker/without-torch.txt")]])
-def test_every_dependency_has_a_wheel_for_aarch64(tmp_path, python, overrides):
+def test_every_dependency_has_a_wheel_for_aarch64(tmp_path, version, overrides):
     resolution = tmp_path / "resolved.txt"
     command = [UV, "pip", "compile", "--no-python-downloads", *PLATFORM]
-    command += ["--python-version", python, *overrides]
+    command += ["--python-version", version, *overrides]
     done = subprocess.run(
         [*command, ROOT / "pyproject.toml", "-o", resolution], capture_output=True, text=True
     )
@@ -57,18 +89,58 @@ def test_every_dependency_has_a_wheel_for_aarch64(tmp_path, python, overrides):
     assert ("torch" in resolved) == (not overrides)
 
 
-def test_a_training_step_runs_and_is_what_it_is_here(tmp_path):
+@pytest.fixture(scope="module")
+def python(tmp_path_factory) -> list[Path | str]:
+    """The command that starts an arm64 Python under qemu."""
     if not shutil.which("apt-get"):
         pytest.skip("no Debian")
-    qemu, root = arm64(tmp_path)
-    site = tmp_path / "site"
+    qemu, root = arm64(tmp_path_factory.mktemp("arm64"))
+    (root / "proc").mkdir()
+    (root / "proc" / "cpuinfo").write_text(CPU)
+    return [qemu, "-cpu", "cortex-a72", "-L", root, root / "usr/bin/python3.11"]
+
+
+def installed(site: Path, requirements: Path) -> str:
+    """Install wheels for arm64 into a folder; return the path on which Python finds them and us."""
     install = [UV, "pip", "install", "--target", site, *PLATFORM, "--python-version", "3.11"]
-    subprocess.run([*install, "-r", ROOT / "pyproject.toml"], check=True, capture_output=True)
-    there = [qemu, "-L", root, root / "usr/bin/python3.11", "-c", STEP]
-    machine, losses = step(there, PYTHONPATH=f"{site}:{ROOT}")
+    subprocess.run([*install, "-r", requirements], check=True, capture_output=True)
+    return f"{site}:{ROOT}"
+
+
+def test_a_training_step_runs_and_is_what_it_is_here(python, tmp_path):
+    path = installed(tmp_path / "site", ROOT / "pyproject.toml")
+    machine, losses = step([*python, "-c", STEP], PYTHONPATH=path)
     _, wanted = step([sys.executable, "-c", STEP], PYTHONPATH=str(ROOT))
     assert machine == "aarch64"
     assert losses == pytest.approx(wanted, rel=1e-3) and losses[1] < losses[0]
+
+
+@pytest.mark.parametrize("weights", ["float32", "int8"])
+def test_it_listens_and_hears_what_is_heard_here(python, tokenizer, tmp_path, weights):
+    speech = voices(0.7, 2.2, 1.3, 3.1)
+    files = [str(tmp_path / f"{number}.wav") for number in range(len(speech))]
+    for file, samples in zip(files, speech, strict=True):
+        soundfile.write(file, samples, 16_000)
+    network = talkative(random_model(hidden_size=64))
+    first = run(Engine(network.cut(1)), speech, ExitPolicy())
+    middle = float(np.median([confidence([output]) for _, output in first]))
+    network.config.exit_thresholds = {"confidence": [middle, 0.0]}
+    model = tmp_path / "exported"
+    export(network, tokenizer, model)
+    if weights == "int8":
+        int8.quantise(model)
+    path = installed(tmp_path / "site", ROOT / "docker" / "listener.txt")
+    done = subprocess.run(
+        list(map(str, [*python, "-c", LISTEN, model, *files])), capture_output=True, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    machine, found = json.loads(done.stdout.splitlines()[-1])
+    recogniser = Recogniser.from_pretrained(model, "auto")
+    wanted = [[r.text, r.exits] for r in map(recogniser.transcribe, files)]
+    assert machine == "aarch64"
+    assert all(text for text, _ in wanted) and len({exits[0] for _, exits in wanted}) > 1
+    assert found == wanted
 
 
 def step(command: list[object], **environment: str) -> tuple[str, list[float]]:
