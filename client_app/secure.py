@@ -156,13 +156,14 @@ def masked(task: Task, message: Message, context: Context, call_next: ClientAppC
     held = dict(zip(group.by_id, cast(list[bytes], state[HELD]), strict=True))
     if len(set(ids)) < group.threshold or not all(held.get(id) for id in ids):
         raise ValueError(f"participants: found {ids}, wanted clients that sent their shares")
-    blocks = group.open_blocks(ids, task.settings.secagg_min_trainers)
+    capacity = group.by_id[task.node_id].capacity
+    blocks = group.open_blocks(ids, task.settings.secagg_min_trainers)[: capacity + 1]
     start = next(iter(message.content.array_records.values()))
     reply = call_next(message, context)
     if reply.has_error():
         return reply
     context.state[STATE] = ConfigRecord({**state, DONE: TRAINED, PARTICIPANTS: ids})
-    vectors = _vectors(task, start, reply, blocks, clients=len(ids))
+    vectors = _vectors(task.request, start, reply, blocks, capacity, clients=len(ids))
     for block, arrays in vectors.items():
         seed = cast(list[bytes], state[SEEDS])[block]
         others = group.holders(block, ids)
@@ -178,15 +179,20 @@ def masked(task: Task, message: Message, context: Context, call_next: ClientAppC
 
 
 def _vectors(
-    task: Task, start: ArrayRecord, reply: Message, blocks: list[int], clients: int
+    request: ConfigRecord,
+    start: ArrayRecord,
+    reply: Message,
+    blocks: list[int],
+    capacity: int,
+    clients: int,
 ) -> dict[int, dict[str, NDArray]]:
-    """Return the quantised weight and changes of each block that the client holds, unmasked."""
-    request, trained = task.request, reply.content.array_records[ARRAYS]
+    """Return the quantised weight and changes of each block, not masked yet."""
+    trained = reply.content.array_records[ARRAYS]
     number = {key: cast(float, request[key]) for key in (VALUE_RANGE, MAX_WEIGHT, MAX_UPDATE_NORM)}
     quantiser = Quantiser(number[VALUE_RANGE], number[MAX_WEIGHT], clients)
     metrics = reply.content.metric_records[METRICS]
     examples = examples_of(metrics, NUM_EXAMPLES)
-    weight = weight_of(str(request[WEIGHTING]), metrics, examples, task.requested_capacity)
+    weight = weight_of(str(request[WEIGHTING]), metrics, examples, capacity)
     if weight > quantiser.max_weight:
         log(WARNING, "weight: found %g, it counts as secagg-max-weight = %g", weight,
             quantiser.max_weight)  # fmt: skip
@@ -197,7 +203,7 @@ def _vectors(
     }
     factor = _shrinking(changes, number[MAX_UPDATE_NORM])
     vectors: dict[int, dict[str, NDArray]] = {}
-    for block in (block for block in blocks if block <= task.requested_capacity):
+    for block in blocks:
         vectors[block] = {f"{BLOCK_WEIGHT}{block}": np.array([whole], np.uint32)}
         for name in cast(list[str], request[f"{BLOCK_TENSORS}{block}"]):
             vectors[block][name] = quantiser.quantise(changes.pop(name) * factor, whole)

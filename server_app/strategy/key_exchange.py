@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.common.serde import recorddict_to_proto
 from flwr.serverapp import Grid
 
 from efmodel.protocol import (
@@ -235,7 +236,7 @@ def _size(message: Message) -> int:
     """Return the bytes of a stage's message; 0 for an error."""
     if message.has_error():
         return 0
-    return sum(record.count_bytes() for record in message.content.config_records.values())
+    return recorddict_to_proto(message.content).ByteSize()
 
 
 def _key(answer: ConfigRecord, name: str) -> bytes:
