@@ -164,13 +164,12 @@ def masked(task: Task, message: Message, context: Context, call_next: ClientAppC
         return reply
     context.state[STATE] = ConfigRecord({**state, DONE: TRAINED, PARTICIPANTS: ids})
     vectors = _vectors(task.request, start, reply, blocks, capacity, clients=len(ids))
+    others = [id for id in ids if id != task.node_id]
+    secrets = group.secrets(cast(bytes, state[MASK_PRIVATE]), others)
+    seeds = cast(list[bytes], state[SEEDS])
     for block, arrays in vectors.items():
-        seed = cast(list[bytes], state[SEEDS])[block]
-        others = group.holders(block, ids)
-        masks = group.pair_masks(
-            task.node_id, cast(bytes, state[MASK_PRIVATE]), others, task.server_round, block
-        )
-        masks.append(self_mask(seed, task.server_round, block, adds=True))
+        masks = group.pair_masks(task.node_id, secrets, task.server_round, block)
+        masks.append(self_mask(seeds[block], task.server_round, block, adds=True))
         apply(masks, arrays.values())
     reply.content[ARRAYS] = ArrayRecord(
         {name: Array(array) for arrays in vectors.values() for name, array in arrays.items()}

@@ -80,18 +80,29 @@ class Group:
         """Return the blocks that at least ``min_trainers`` of the members hold: 0..e."""
         return list(takewhile(lambda block: len(self.holders(block, ids)) >= min_trainers, count()))
 
+    def secrets(self, private: bytes, others: Iterable[int]) -> dict[int, bytes]:
+        """Return what the client with that private key agrees on with each of the others."""
+        return {id: agree(private, self.by_id[id].mask_key) for id in others}
+
     def pair_masks(
-        self, id: int, private: bytes, others: Iterable[int], server_round: int, block: int
+        self, id: int, secrets: Mapping[int, bytes], server_round: int, block: int
     ) -> list[Mask]:
-        """Return the masks that a member adds to a block, one for each other client that holds it.
+        """Return the masks that a client adds to a block: one for each other client that holds it.
 
         What one of the two adds the other subtracts: in the sum of both, they are gone.
+
+        Parameters
+        ----------
+        id : int
+            The client.
+        secrets : Mapping[int, bytes]
+            Its secret with each other client that trains, see ``secrets``.
+        server_round, block : int
+            Where the masks are used.
         """
-        purpose = f"mask {server_round} {block}"
         return [
-            Mask(agree(private, self.by_id[other].mask_key, purpose), adds=id < other)
-            for other in others
-            if other != id
+            Mask(derive(secrets[other], f"mask {server_round} {block}"), adds=id < other)
+            for other in self.holders(block, secrets)
         ]
 
 
@@ -111,4 +122,5 @@ def transport_key(private: bytes, public: bytes, server_round: int, sender: int,
     ValueError
         If ``public`` is no usable key.
     """
-    return base64.urlsafe_b64encode(agree(private, public, f"shares {server_round} {sender} {to}"))
+    key = derive(agree(private, public), f"shares {server_round} {sender} {to}")
+    return base64.urlsafe_b64encode(key)

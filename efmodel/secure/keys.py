@@ -14,18 +14,16 @@ def public_key(private: bytes) -> bytes:
     return key.public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
-def agree(private: bytes, public: bytes, purpose: str) -> bytes:
-    """Return the key for a purpose that only the owners of the two key pairs can compute.
+def agree(private: bytes, public: bytes) -> bytes:
+    """Return the secret that only the owners of the two key pairs can compute.
 
     Raises
     ------
     ValueError
         If ``public`` is no X25519 key, or one with which every agreement gives zero.
     """
-    shared = X25519PrivateKey.from_private_bytes(private).exchange(
-        X25519PublicKey.from_public_bytes(public)
-    )
-    return derive(shared, purpose)
+    other = X25519PublicKey.from_public_bytes(public)
+    return X25519PrivateKey.from_private_bytes(private).exchange(other)
 
 
 def derive(secret: bytes, purpose: str) -> bytes:

@@ -54,8 +54,11 @@ class Quantiser:
         return mean.astype(np.float32)
 
     def step(self, weights: int) -> float:
-        """Return the largest error of a mean change, given the sum of W_k."""
-        return self.clients * 0.5 * self.value_range / weights
+        """Return the largest error of a mean change, given the sum of W_k.
+
+        Rounding a change costs half a step of each client; rounding a weight, up to twice that.
+        """
+        return 1.5 * self.clients * self.value_range / weights
 
     def real(self, weights: int) -> float:
         """Return the sum of the weights w_k, given that of W_k."""

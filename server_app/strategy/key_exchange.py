@@ -129,9 +129,11 @@ class KeyExchange:
 
         def read(node: Node, answer: ConfigRecord) -> list[int]:
             refused = answer.get(REFUSED)
-            if not isinstance(refused, list):
-                raise BadReplyError(f"{REFUSED}: found {refused!r}, wanted a list")
-            return [int(sender) for sender in refused]
+            senders = refused if isinstance(refused, list) else [None]
+            ids = [sender for sender in senders if isinstance(sender, int)]
+            if ids != senders:
+                raise BadReplyError(f"{REFUSED}: found {refused!r}, wanted a list of node ids")
+            return ids
 
         refused = self._keep(CHECK_STAGE, {id: contents[id] for id in self.ids}, read)
         return {(id, sender) for id, senders in refused.items() for sender in senders}
@@ -236,14 +238,14 @@ def _size(message: Message) -> int:
     """Return the bytes of a stage's message; 0 for an error."""
     if message.has_error():
         return 0
-    return recorddict_to_proto(message.content).ByteSize()
+    return int(recorddict_to_proto(message.content).ByteSize())
 
 
 def _key(answer: ConfigRecord, name: str) -> bytes:
     """Return a public key with which others can agree on a secret."""
     value = _bytes(answer, name, keys.KEY_BYTES)
     try:
-        keys.agree(new_secret(), value, "nothing")
+        keys.agree(new_secret(), value)
     except ValueError:
         raise BadReplyError(f"{name}: found {value.hex()}, wanted an X25519 key") from None
     return value

@@ -84,8 +84,12 @@ class MaskedSum:
         try:
             blocks = self._blocks(survivors)
             secrets = self._secrets(survivors, blocks)
+            lost = secrets.keys() - set(survivors)
+            agreed = {id: self._group.secrets(secrets[id][0], survivors) for id in lost}
             for block in blocks:
-                self._unmask(block, survivors, secrets)
+                trainers, missing = (self._group.holders(block, ids) for ids in (survivors, lost))
+                seeds = {id: secrets[id][block] for id in trainers}
+                self._unmask(block, seeds, {id: agreed[id] for id in missing})
         except UnmaskError as error:
             report.reject_all(f"{UNMASK_STAGE}: {error}")
             return PartialMean(self._mean.coverage)
@@ -166,17 +170,28 @@ class MaskedSum:
             raise UnmaskError(f"found shares of {len(answers)} clients, wanted {threshold}")
         return answers
 
-    def _unmask(self, block: int, survivors: list[int], secrets: Mapping[int, list[bytes]]) -> None:
-        """Unmask a block's sum, and hand it to the mean."""
+    def _unmask(
+        self, block: int, seeds: Mapping[int, bytes], agreed: Mapping[int, Mapping[int, bytes]]
+    ) -> None:
+        """Unmask a block's sum, and hand it to the mean.
+
+        Parameters
+        ----------
+        block : int
+            The owner exit.
+        seeds : Mapping[int, bytes]
+            Of the survivors' own masks of the block.
+        agreed : Mapping[int, Mapping[int, bytes]]
+            What each client that was lost, and held the block, agreed on with each survivor.
+        """
         server_round, group = self._exchange.server_round, self._group
-        trainers = group.holders(block, survivors)
-        masks = [self_mask(secrets[id][block], server_round, block, adds=False) for id in trainers]
-        for id in group.holders(block, secrets.keys() - set(survivors)):
-            # What a lost client would have added makes its share of the pairwise masks complete.
-            masks += group.pair_masks(id, secrets[id][0], trainers, server_round, block)
+        masks = [self_mask(seed, server_round, block, adds=False) for seed in seeds.values()]
+        for id, secrets in agreed.items():
+            # What a lost client would have added completes the survivors' masks to zero.
+            masks += group.pair_masks(id, secrets, server_round, block)
         names = self._tensors[block]
         apply(masks, [self._sums[name] for name in names])
-        weights = sum(self._weights[id] for id in trainers)
+        weights = sum(self._weights[id] for id in seeds)
         found = int(self._sums[f"{BLOCK_WEIGHT}{block}"][0])
         if found != weights:
             raise UnmaskError(
@@ -188,7 +203,7 @@ class MaskedSum:
             for name in names
             if name != f"{BLOCK_WEIGHT}{block}"
         }
-        self._mean.add_mean(changes, self._quantiser.real(weights), len(trainers))
+        self._mean.add_mean(changes, self._quantiser.real(weights), len(seeds))
 
 
 def _are_dealt(found: list[bytes], digests: bytes, part: slice) -> bool:
