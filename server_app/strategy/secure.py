@@ -6,9 +6,11 @@ tensors, and only the sum of all is unmasked (``masked_sum``).
 
 import math
 from collections.abc import Mapping
+from logging import INFO
 from typing import Any
 
 from flwr.app import Array, ArrayRecord
+from flwr.common import log
 from flwr.serverapp import Grid
 
 from efmodel import wire
@@ -135,6 +137,9 @@ class SecureAggregation:
             block: sorted(name for name in trained if self.owner_exits[name] == block)
             for block in exchange.group.open_blocks(exchange.ids, self.min_trainers)
         }
+        if len(blocks) <= max(self.owner_exits.values()):
+            log(INFO, "round %d: exits from %d keep their values: fewer than %d clients hold them",
+                exchange.server_round, len(blocks), self.min_trainers)  # fmt: skip
         self._tensors = {b: [f"{BLOCK_WEIGHT}{b}", *names] for b, names in blocks.items()}
         return {
             PARTICIPANTS: exchange.ids,

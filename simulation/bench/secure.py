@@ -57,7 +57,10 @@ class Clients:
 
 def untrained(message: Message, context: Context) -> Message:
     """Return a copy of the tensors that the message holds."""
-    arrays, metrics = fresh(message.content[ARRAYS]), MetricRecord({NUM_EXAMPLES: EXAMPLES})
+    arrays, metrics = (
+        fresh(message.content.array_records[ARRAYS]),
+        MetricRecord({NUM_EXAMPLES: EXAMPLES}),
+    )
     return Message(RecordDict({ARRAYS: arrays, METRICS: metrics}), reply_to=message)
 
 

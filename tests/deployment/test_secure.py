@@ -39,8 +39,8 @@ def test_a_run_goes_on_without_a_device_that_is_killed_in_a_stage(stage, tmp_pat
         nodes["hall"].kill()
         assert deployment.finish(run_id, 600) == "finished:completed"
         first, second = deployment.rounds()
-    print(f"\nkilled in {stage}: rounds took {first['train-seconds']}, {second['train-seconds']} s, "
-          f"{first['failures']}")  # fmt: skip
+    seconds = [record["train-seconds"] for record in (first, second)]
+    print(f"\nkilled in {stage}: rounds took {seconds} s, {first['failures']}")
     if stage == "query.unmask":  # two shares suffice, and what it trained is in the sum
         assert first["answered"] == 3
     else:
