@@ -386,6 +386,7 @@ def test_nan_is_named_by_the_client_itself():
             {"strategy": "flwr.serverapp.strategy:FedAvg"},
             "secure-aggregation: found True, wanted False: the strategy",
         ),
+        ({"strategy": "partial-fedexp"}, "secure-aggregation: wanted false"),
         (
             {"strategy": "simulation.heterofl:HeteroFL"},
             "secure-aggregation: found True, wanted False",
