@@ -200,7 +200,10 @@ def _vectors(
         name: array.numpy().astype(np.float32) - start[name].numpy()
         for name, array in trained.items()
     }
-    factor = _shrinking(changes, number[MAX_UPDATE_NORM])
+    # Rounding adds up to half a step to each value, which must not lead out of the bound.
+    size = sum(change.size for change in changes.values())
+    rounding = 0.5 * size**0.5 * quantiser.value_range / whole
+    factor = _shrinking(changes, number[MAX_UPDATE_NORM], rounding)
     vectors: dict[int, dict[str, NDArray]] = {}
     for block in blocks:
         vectors[block] = {f"{BLOCK_WEIGHT}{block}": np.array([whole], np.uint32)}
@@ -209,15 +212,21 @@ def _vectors(
     return vectors
 
 
-def _shrinking(changes: dict[str, NDArray], bound: float) -> np.float32:
-    """Return the factor that brings a client's change to an L2 norm of ``bound``; 0: no bound."""
+def _shrinking(changes: dict[str, NDArray], bound: float, rounding: float) -> np.float32:
+    """Return the factor that brings a client's change to an L2 norm of ``bound``; 0: no bound.
+
+    Raises
+    ------
+    ValueError
+        Naming the tensor that holds nan or inf.
+    """
     squares = 0.0
     for name, change in changes.items():
         squares += float(np.square(change, dtype=np.float64).sum())
         if not np.isfinite(squares):
             raise ValueError(f"{name}: found nan or inf")
-    norm = squares**0.5
-    return np.float32(min(1.0, bound / norm) if bound and norm else 1.0)
+    norm, limit = squares**0.5, max(0.0, bound - rounding)
+    return np.float32(limit / norm if bound and norm > limit else 1.0)
 
 
 def unmask(task: Task, context: Context) -> ConfigRecord:

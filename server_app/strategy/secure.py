@@ -89,8 +89,8 @@ class SecureAggregation:
             )
         if sampling != "fixed":
             raise ValueError(
-                f"dp-sampling: found {sampling!r}, wanted fixed: with secure-aggregation one client "
-                "more can open the sum of several, so that its noise would have to hide them all"
+                f"dp-sampling: found {sampling!r}, wanted fixed: with secure-aggregation one more "
+                "client can open the sum of several, and noise would have to hide them all"
             )
         self.owner_exits = owner_exits
         self.weighting = weighting

@@ -386,6 +386,14 @@ def test_nan_is_named_by_the_client_itself():
             {"strategy": "flwr.serverapp.strategy:FedAvg"},
             "secure-aggregation: found True, wanted False: the strategy",
         ),
+        (
+            {"clip_by": "tensor", "max_update_norm": "1.0"},
+            "clip-by: found 'tensor', wanted update",
+        ),
+        (
+            {"dp_sampling": "poisson", "weighting": "uniform"},
+            "dp-sampling: found 'poisson', wanted fixed",
+        ),
         ({"strategy": "partial-fedexp"}, "secure-aggregation: wanted false"),
         (
             {"strategy": "simulation.heterofl:HeteroFL"},
