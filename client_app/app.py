@@ -14,11 +14,14 @@ from flwr.clientapp.typing import Mod
 from client_app.capacity.guard import guard_capacity
 from client_app.capacity.own import CapacityError, node_capacity
 from client_app.mods import frozen_tensors, privacy, wire_format
+from client_app.secure import STAGES, answering, masked
 from client_app.task import Task
 from efmodel.light_imports import skip_compiler_and_sharding
 from efmodel.protocol import CAPACITY, CONFIG, NAME, PROTOCOL, PROTOCOL_KEY, TAG, Refusal
 
 app = ClientApp()
+for stage, answer in STAGES.items():  # of secure aggregation, beside the training
+    app.query(stage)(answering(answer))
 
 
 @app.query()
@@ -57,6 +60,8 @@ def train(message: Message, context: Context) -> Message:
         partial(frozen_tensors, task),  # leaves the tensors that the reply will hold
         partial(privacy, task),  # wants equal tensors in message and reply
     ]
+    if task.settings.secure_aggregation:
+        mods.insert(-1, partial(masked, task))
     try:
         return make_ffn(partial(train_round, task), mods)(message, context)
     except CapacityError as error:

@@ -40,6 +40,35 @@ FROZEN_SET = "frozen"  # the name under which a node keeps the frozen tensors on
 PROXIMAL_MU = "proximal-mu"  # sent by Flower's FedProx
 ASK_ALPHABET = "ask-alphabet"  # of a query: which characters do this node's texts use?
 
+# Secure aggregation: the stages around training, each a query with this action. Lists have one
+# entry per client of the group, in the order of GROUP_IDS.
+KEYS_STAGE = "keys"
+SHARES_STAGE = "shares"
+CHECK_STAGE = "check"
+UNMASK_STAGE = "unmask"
+MASK_KEY = "mask-key"  # public keys that a client answers
+SHARE_KEY = "share-key"
+GROUP_IDS = "group-ids"
+GROUP_CAPACITIES = "group-capacities"
+GROUP_MASK_KEYS = "group-mask-keys"
+GROUP_SHARE_KEYS = "group-share-keys"
+ENCRYPTED_SHARES = "encrypted-shares"  # for each client, or from each client
+SHARE_DIGESTS = "share-digests"  # of the shares for each client, or from each client
+SECRET_DIGESTS = "secret-digests"  # of the secrets that were split
+REFUSED = "refused"  # ids of clients whose shares are not what their digests say
+SURVIVORS = "survivors"  # ids of the clients whose masked tensors arrived
+SHARES = "shares"  # what unmasks their sum
+# Keys of the CONFIG record of a training request with secure aggregation.
+PARTICIPANTS = "participants"  # ids of the clients that train
+WEIGHTING = "weighting"
+MAX_WEIGHT = "max-weight"
+VALUE_RANGE = "value-range"
+MAX_UPDATE_NORM = "max-update-norm"  # 0: none
+BLOCK_TENSORS = "block-tensors-"  # and the owner exit: names of the block's trained tensors
+# The reply's tensors are uint32. One per block, of shape [1], is the client's weight: its name is
+# this and the owner exit.
+BLOCK_WEIGHT = "block-weight-"
+
 # Further keys of a query's answer.
 NAME = "name"
 TAG = "tag"

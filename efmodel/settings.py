@@ -495,6 +495,26 @@ class Settings:
     local_delta: float = key(
         PRIVACY, 1e-5, "Local differential privacy: delta of one round's update.", PROBABILITY
     )
+    secure_aggregation: bool = key(
+        PRIVACY,
+        False,
+        "Mask each client's update so that the server learns sums over clients only. Wants a "
+        "partial strategy and wire-dtype=float32.",
+    )
+    secagg_min_trainers: int = key(
+        PRIVACY,
+        3,
+        "With secure aggregation, the tensors of an exit that fewer clients trained keep their "
+        "values: their sum would tell too much of one client.",
+        at_least(2),
+    )
+    secagg_max_weight: float = key(
+        PRIVACY,
+        1000.0,
+        "With secure aggregation, the largest weight of a client with weighting=examples, seconds "
+        "or depth; larger ones count as this. A smaller number makes sums more exact.",
+        ABOVE_ZERO,
+    )
 
     wire_dtype: str = key(
         DEVICES,

@@ -199,8 +199,8 @@ class Rounds:
             "capacities": report.sampled,
             "nodes": {name: asdict(client) for name, client in report.accepted.items()},
             "trainers-per-exit": report.trainers(self.num_exits),
-            "bytes-down": traffic.down,
-            "bytes-up": traffic.up,
+            "bytes-down": traffic.down + report.bytes_down,
+            "bytes-up": traffic.up + report.bytes_up,
             # What the same cohort would cost if each client held the whole model.
             "bytes-down-full": whole_model * traffic.sent,
             "bytes-up-full": whole_model * len(report.accepted),

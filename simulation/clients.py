@@ -28,6 +28,7 @@ PLAIN = (
     "vocabulary", "language", "case", "numbers",
     "strategy", "strategy-options", "select", "max-update-norm",
     "clip-by", "dp-epsilon", "dp-noise-multiplier", "dp-sampling", "dp-budget", "local-epsilon",
+    "secure-aggregation",
 )  # fmt: skip
 
 

@@ -56,8 +56,8 @@ class HeteroFL(PartialFedAvg):
     owner_exits : Mapping[str, int]
         As for PartialFedAvg.
     **partial : Any
-        PartialFedAvg's arguments, but for frozen tensors, noise and clipping; only in float32,
-        with the coverage "trainers" and no shrinkage.
+        PartialFedAvg's arguments, but for frozen tensors, noise, clipping and secure aggregation;
+        only in float32, with the coverage "trainers" and no shrinkage.
     """
 
     def __init__(self, owner_exits: Mapping[str, int], **partial: Any) -> None:
@@ -67,6 +67,7 @@ class HeteroFL(PartialFedAvg):
             "coverage": (self.coverage, "trainers"),
             "shrinkage": (self.shrinkage, 0.0),
             "max-update-norm": (partial.get("max_update_norm", "off"), "off"),
+            "secure-aggregation": (self.secure is not None, False),
             "freeze or train": ("frozen tensors" if partial.get("frozen") else "all", "all"),
         }
         for key, (value, wanted) in limits.items():

@@ -51,7 +51,8 @@ class Pace:
         """Return the pace for these messages on that grid."""
         if not messages or not isinstance(grid, InMemoryGrid):
             return cls()
-        per_core = SIMULATED.get(messages[0].metadata.message_type, SIMULATED[MessageType.TRAIN])
+        category, _, _ = messages[0].metadata.message_type.partition(".")
+        per_core = SIMULATED.get(category, SIMULATED[MessageType.TRAIN])
         return cls(per_core * simulated_cores(), FIRST_POLL)
 
 

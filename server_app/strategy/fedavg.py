@@ -22,6 +22,7 @@ from server_app.strategy.partial_mean import PartialMean
 from server_app.strategy.reply import BadReplyError, ClientUpdate, UpdateReader
 from server_app.strategy.requests import Requests
 from server_app.strategy.round_report import Contribution, RoundReport
+from server_app.strategy.secure import SecureAggregation
 from server_app.strategy.selection import selector
 
 
@@ -42,7 +43,7 @@ class PartialFedAvg(RunStrategy, FedAvg):
         The model that is evaluated and saved is the mean over about so many rounds, see
         ``averaging.include``.
     weighting : str (default: "examples")
-        How a client's weight is computed, see ``reply.weight_of``.
+        How a client's weight is computed, see ``efmodel.weighting``.
     seed : int (default: 0)
         Decides each round's cohort.
     node_timeout : float (default: 3600)
@@ -67,6 +68,13 @@ class PartialFedAvg(RunStrategy, FedAvg):
         noise whoever was drawn.
     frozen : Iterable[str] (default: none)
         Names of tensors that nobody trains: a node is sent them once and keeps them.
+    secure_aggregation : bool (default: False)
+        Let clients mask their changes, so that only sums over clients are known; clipping is then
+        left to them. See ``secure.SecureAggregation``, also for the next two.
+    secagg_min_trainers : int (default: 3)
+        With secure aggregation, tensors that fewer clients trained keep their values.
+    secagg_max_weight : float (default: 1000)
+        With secure aggregation, the largest weight of a client.
     **fedavg : Any
         Arguments of Flower's FedAvg, such as ``fraction_train`` and ``min_train_nodes``.
     """
@@ -88,6 +96,9 @@ class PartialFedAvg(RunStrategy, FedAvg):
         dp_noise_multiplier: float = 0.0,
         dp_sampling: str = "fixed",
         frozen: Iterable[str] = (),
+        secure_aggregation: bool = False,
+        secagg_min_trainers: int = 3,
+        secagg_max_weight: float = 1000.0,
         **fedavg: Any,
     ) -> None:
         super().__init__(**{"train_metrics_aggr_fn": exit_metrics.aggregate, **fedavg})
@@ -116,6 +127,12 @@ class PartialFedAvg(RunStrategy, FedAvg):
         self.requests = Requests(self.owner_exits, wire_dtype, FrozenTensors(self.frozen), keys)
         self._cohort = Cohort({}, 0)
         self._expected: dict[str, float] = {}  # each tensor's trainers on average; poisson only
+        self.secure: SecureAggregation | None = None
+        if secure_aggregation:
+            self.secure = SecureAggregation(
+                self.owner_exits, weighting, self.bound, wire_dtype, dp_sampling,
+                secagg_min_trainers, secagg_max_weight, node_timeout,
+            )  # fmt: skip
 
     def summary(self) -> None:
         """Log what is about to run."""
@@ -123,6 +140,7 @@ class PartialFedAvg(RunStrategy, FedAvg):
         log(INFO, "\t│\t├── Coverage: %s", self.coverage)
         log(INFO, "\t│\t├── Shrinkage: %g clients", self.shrinkage)
         log(INFO, "\t│\t├── Rounds in the result's mean: %d", self.average_rounds)
+        log(INFO, "\t│\t├── Secure aggregation: %s", "on" if self.secure else "off")
         log(INFO, "\t│\t└── Weighting: %s", self.weighting)
         super().summary()
 
@@ -147,6 +165,9 @@ class PartialFedAvg(RunStrategy, FedAvg):
         else:
             wanted = max(int(len(ready) * self.fraction_train), self.min_train_nodes)
             nodes = draw(ready, wanted, self.over_sample, f"{self.seed} {server_round}")
+        if self.secure:
+            nodes = self.secure.agree(grid, server_round, nodes, self.report)
+            self.requests.config.update(self.secure.request(self.requests.trained(self.num_exits)))
         self.report.sampled = {node.name: node.capacity for node in nodes}
         self._cohort = Cohort(self.requests.messages(nodes), wanted)
         return list(self._cohort.messages.values())
@@ -175,16 +196,17 @@ class PartialFedAvg(RunStrategy, FedAvg):
         model changes by the noise alone.
         """
         current = {name: view(array) for name, array in self.arrays.items()}
-        fold = Fold(self.running_mean(current), current, self.bound)
+        mean = self.running_mean(current)
+        fold = self.secure.sum(mean) if self.secure else Fold(mean, current, self.bound)
         capacities = {node.capacity for node in self._cohort.messages}
-        trained = {capacity: self.requests.trained(capacity) for capacity in capacities}
+        wanted = {capacity: self._wanted(capacity) for capacity in capacities}
         kept: list[RecordDict] = []  # metrics only: a few numbers a client
         for reply in replies:
             node = self._cohort.sender(reply)
             try:
                 if node.name in self.report.accepted:
                     raise BadReplyError("found a second reply of the same node")
-                update = self._reader.read(reply, trained.get(node.capacity), node.capacity)
+                update = self._reader.read(reply, wanted.get(node.capacity), node.capacity)
                 fold.add(update)
             except BadReplyError as error:
                 self.report.leave_out(node.name, str(error))
@@ -199,8 +221,16 @@ class PartialFedAvg(RunStrategy, FedAvg):
         self.report.close(self._cohort.wanted)
         if not (kept or (self.poisson and self.noise)):
             return None, None
+        mean = fold.result()
+        if self.secure and not mean.weights:  # what was accepted stays masked
+            return None, None
         metrics = self.train_metrics_aggr_fn(kept, self.weighted_by_key) if kept else MetricRecord()
-        return self._new_arrays(fold.result(), current), metrics
+        return self._new_arrays(mean, current), metrics
+
+    def _wanted(self, capacity: int) -> ArrayRecord:
+        """Return tensors of the names, types and shapes that a client of that capacity returns."""
+        trained = self.requests.trained(capacity)
+        return self.secure.masked(capacity, trained) if self.secure else trained
 
     def running_mean(self, current: Mapping[str, NDArray]) -> PartialMean:
         """Return the empty sums that a round's replies are added to."""
@@ -212,7 +242,7 @@ class PartialFedAvg(RunStrategy, FedAvg):
 
     def _accept(self, node: Node, update: ClientUpdate, bytes_up: int) -> None:
         """Report an added reply, and note what it tells about its node."""
-        depth = self.depth(update.arrays, node.capacity)
+        depth = node.capacity if self.secure else self.depth(update.arrays, node.capacity)
         self.report.accepted[node.name] = Contribution.of(
             depth, self._cohort.bytes_sent[node], bytes_up, update.metrics
         )

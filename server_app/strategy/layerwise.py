@@ -102,6 +102,8 @@ class PartialFedExP(PartialFedAvg):
         super().__init__(owner_exits, **partial)
         if self.noise:
             raise ValueError("dp-noise-multiplier: wanted 0, since each client's norm is used")
+        if self.secure:
+            raise ValueError("secure-aggregation: wanted false, since each client's norm is used")
         self.epsilon = epsilon
         self.rates: dict[int, float] = {}  # eta_e of this round
 

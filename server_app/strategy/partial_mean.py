@@ -91,6 +91,17 @@ class PartialMean:
         self.total += weight
         self.clients += 1
 
+    def add_mean(self, changes: Mapping[str, NDArray], weight: float, trainers: int) -> None:
+        """Add the mean change of several clients, with the sum of their weights, as one.
+
+        ``total`` and ``clients`` are the caller's to set.
+        """
+        self._sums.add(changes, dict.fromkeys(changes, weight), weight)
+        for name in changes:
+            self.weights[name] = self.weights.get(name, 0.0) + weight
+            self.trainers[name] = self.trainers.get(name, 0) + trainers
+            self._kept[name] = self._kept.get(name, 0.0) + weight
+
     def mean(self, name: str, current: NDArray) -> NDArray:
         """Return the new value of a tensor whose value was ``current``, in ``current``'s dtype."""
         if name not in self.weights:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from textwrap import shorten
 from typing import TypeVar
@@ -11,12 +11,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.common import NDArray
 
 from efmodel import wire
-from efmodel.protocol import SECONDS, TRAIN_LOSS, WORD_ERRORS, WORDS
+from efmodel.weighting import WEIGHTINGS, MetricError, examples_of, weight_of
 from server_app.strategy.arrays import view
 
-MOST_EXAMPLES = (
-    10_000_000  # no device holds more utterances; a larger number would dominate the mean
-)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 Record = TypeVar("Record", ArrayRecord, MetricRecord)
@@ -45,24 +42,6 @@ def _only_record(records: Iterable[Record], kind: type[Record]) -> Record:
     if len(all_records) != 1:
         raise BadReplyError(f"found {len(all_records)} {kind.__name__}s, wanted one")
     return all_records[0]
-
-
-def number(metrics: MetricRecord, key: str) -> float:
-    """Return a metric that must be one finite number above 0."""
-    value = metrics.get(key)
-    if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
-        raise BadReplyError(f"{key}: found {value!r}, wanted a number above 0")
-    return float(value)
-
-
-def mean_of(metrics: MetricRecord, key: str) -> float:
-    """Return the mean of a metric: finite numbers from 0, one per exit, or a single number."""
-    value = metrics.get(key)
-    values = value if isinstance(value, list) else [value]
-    numbers = [v for v in values if isinstance(v, int | float) and 0 <= v < math.inf]
-    if numbers and len(numbers) == len(values):
-        return sum(numbers) / len(numbers)
-    raise BadReplyError(f"{key}: found {value!r}, wanted numbers from 0, one per exit")
 
 
 def read_arrays(record: ArrayRecord, sent: ArrayRecord, wire_dtype: str) -> dict[str, NDArray]:
@@ -133,65 +112,11 @@ def error_reason(reply: Message) -> str:
     return shorten(reason, 200, placeholder=" ...") or f"error {reply.error.code}"
 
 
-def weight_of(weighting: str, metrics: MetricRecord, examples: float, capacity: int) -> float:
-    """Return w_k of one client, a number above 0.
-
-    ======== ==================================================================================
-    examples n, its training utterances
-    seconds  its training speech in seconds
-    uniform  1
-    depth    n times its capacity (arXiv 2603.21888)
-    loss     1 / (1 + its training loss), the mean over its exits
-    wer      1 / (1 + WER), the mean over its exits, of the model that it was sent, on its own
-             held-out speech; WER 1 for a client without held-out speech
-    ======== ==================================================================================
-
-    The last two resemble the quality weights of Gao et al. (arXiv 2104.14297). Their softmax needs
-    the values of all clients; this function needs one, so that each reply is added as it comes. It
-    also leaves a client with a loss of 300 some weight.
-
-    Raises
-    ------
-    BadReplyError
-        If a metric that the weighting needs is missing or not a valid number.
-    """
-    return WEIGHTINGS[weighting](metrics, examples, capacity)
-
-
-def _wer(metrics: MetricRecord) -> float:
-    if not metrics.get(WORDS):
-        return 1.0
-    return mean_of(metrics, WORD_ERRORS) / number(metrics, WORDS)
-
-
-WEIGHTINGS: dict[str, Callable[[MetricRecord, float, int], float]] = {
-    "examples": lambda metrics, examples, capacity: examples,
-    "seconds": lambda metrics, examples, capacity: number(metrics, SECONDS),
-    "uniform": lambda metrics, examples, capacity: 1.0,
-    "loss": lambda metrics, examples, capacity: 1 / (1 + mean_of(metrics, TRAIN_LOSS)),
-    "wer": lambda metrics, examples, capacity: 1 / (1 + _wer(metrics)),
-    "depth": lambda metrics, examples, capacity: examples * capacity,
-}
-
-
-def examples_of(metrics: MetricRecord, key: str) -> float:
-    """Return a client's number of training examples.
-
-    Raises
-    ------
-    BadReplyError
-        If it is missing, not a number above 0, or more than ``MOST_EXAMPLES``.
-    """
-    examples = number(metrics, key)
-    if examples > MOST_EXAMPLES:
-        raise BadReplyError(f"{key}: found {examples:g}, wanted at most {MOST_EXAMPLES}")
-    return examples
-
-
 @dataclass(frozen=True)
 class ClientUpdate:
     """What one client trained in one round, ready to be added to the sums."""
 
+    sender: int  # Flower's id of the client's node
     arrays: dict[str, NDArray]  # views of the message's bytes; may still hold nan or inf
     scales: dict[str, float] | None  # of each tensor that came as a change; None: all are values
     weight: float  # w_k, above 0
@@ -206,7 +131,7 @@ class UpdateReader:
     examples_key : str
         The metric with the number of training examples.
     weighting : str
-        How the weight is computed, see ``weight_of``.
+        How the weight is computed, see ``efmodel.weighting.weight_of``.
     wire_dtype : str
         How tensors travel, see ``efmodel.wire``.
 
@@ -245,9 +170,12 @@ class UpdateReader:
         record, metrics = content_of(reply)
         if sent is None:
             raise BadReplyError("found a reply to no message of this round")
-        examples = examples_of(metrics, self.examples_key)
-        weight = weight_of(self.weighting, metrics, examples, capacity)
+        try:
+            examples = examples_of(metrics, self.examples_key)
+            weight = weight_of(self.weighting, metrics, examples, capacity)
+        except MetricError as error:
+            raise BadReplyError(str(error)) from None
         arrays, scales = read_arrays(record, sent, self.wire_dtype), None
         if self.wire_dtype != "float32":
             scales = read_scales(reply.content.config_records.values(), arrays, sent)
-        return ClientUpdate(arrays, scales, weight, metrics)
+        return ClientUpdate(reply.metadata.src_node_id, arrays, scales, weight, metrics)

@@ -41,11 +41,19 @@ class RoundReport:
     accepted: dict[str, Contribution] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)  # node: why its reply was left out
     spare: list[str] = field(default_factory=list)  # asked, but not needed: others were faster
+    bytes_down: int = 0  # of messages beside those of the training
+    bytes_up: int = 0
 
     def leave_out(self, node: str, reason: str) -> None:
         """Note, and log, why a node's reply is left out."""
         self.failed[node] = reason
         log(WARNING, "round %d: %s left out: %s", self.round, node, reason)
+
+    def reject_all(self, reason: str) -> None:
+        """Note that no accepted reply can be used after all."""
+        for node in list(self.accepted):
+            del self.accepted[node]
+            self.leave_out(node, reason)
 
     def close(self, wanted: int) -> None:
         """Note the nodes that have not replied: spare if enough others have, or too late."""

@@ -5,7 +5,7 @@ import math
 import pytest
 from flwr.app import MetricRecord
 
-from server_app.strategy.reply import WEIGHTINGS, BadReplyError, examples_of, weight_of
+from efmodel.weighting import WEIGHTINGS, MetricError, examples_of, weight_of
 
 METRICS = {
     "num-examples": 20,
@@ -61,12 +61,12 @@ def test_every_weight_is_above_zero_at_the_limits(weighting):
     ],
 )  # fmt: skip
 def test_a_metric_that_is_no_number_is_refused(weighting, changes):
-    with pytest.raises(BadReplyError, match="found"):
+    with pytest.raises(MetricError, match="found"):
         weight(weighting, **changes)
 
 
 @pytest.mark.parametrize("examples", [None, 0, -1, math.nan, math.inf, 10**9, [3]])
 def test_absurd_numbers_of_examples_are_refused(examples):
     metrics = MetricRecord({} if examples is None else {"num-examples": examples})
-    with pytest.raises(BadReplyError, match="num-examples: found"):
+    with pytest.raises(MetricError, match="num-examples: found"):
         examples_of(metrics, "num-examples")
