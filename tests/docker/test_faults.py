@@ -29,9 +29,8 @@ TRAINING = "Receiving: train message"
 
 
 def speech(folder: Path) -> None:
+    """Write three speakers' recordings for each device."""
     device_folders(folder / "speech", DEVICES, 8, speakers=3, source=ARABIC)
-    for made in (folder / "speech").iterdir():
-        made.rename(made.with_name(made.name.removeprefix("speech-")))
 
 
 def lost(rounds: list[dict]) -> list[tuple[int, str]]:

@@ -86,7 +86,7 @@ def machine(tmp_path):
     make_keys(tmp_path / "keys", ["localhost"], ["kitchen"])
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "config.toml").write_text(CONNECTION)
-    device_folders(tmp_path, ["speech"], 8, source=ARABIC)["speech"].rename(tmp_path / "speech")
+    device_folders(tmp_path, ["speech"], 8, source=ARABIC)
     made = Machine(tmp_path)
     try:
         yield made
