@@ -5,6 +5,7 @@ Run with ``pytest -s -m docker tests/docker/test_systemd.py``: 6 minutes.
 
 import json
 import secrets
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ from simulation.superlink import app_folder
 from tests.deployment.deployment import wait_until
 from tests.deployment.speech import ARABIC, device_folders
 from tests.docker.federation import docker
-from tests.docker.images import ROOT
+from tests.docker.images import BUNDLE, registry_settings, torch
 
 pytestmark = [
     pytest.mark.docker, pytest.mark.slow, pytest.mark.usefixtures("images"),
@@ -36,7 +37,7 @@ CMD ["/lib/systemd/systemd"]
 """
 UNITS = ["ef-asr-superlink", "ef-asr-superexec", "ef-asr-supernode"]
 # In the container's own network, a device needs no gate.
-SETTINGS = "SUPERLINK=localhost:8001\nNAME=kitchen\nDATA=/srv/speech\nNODE_CONFIG=capacity=1\n"
+INSTALL = "NODE_CONFIG=capacity=1 /srv/app/docker/systemd/install.sh localhost:8001 kitchen"
 CONNECTION = """
 [superlink.here]
 address = "localhost:8001"
@@ -52,8 +53,8 @@ class Machine:
         self.name = f"ef-asr-test-{secrets.token_hex(3)}"
         volumes = {
             "/sys/fs/cgroup": "/sys/fs/cgroup", folder / "keys": "/etc/ef-asr/keys",
-            folder / "speech": "/srv/speech:ro", app_folder(folder): "/srv/app:ro",
-            folder / "home": "/home",
+            folder / "srv": "/srv", app_folder(folder): "/srv/app:ro", BUNDLE: "/srv/ca:ro",
+            SOURCES: f"{SOURCES}:ro",
         }  # fmt: skip
         options = [word for a, b in volumes.items() for word in ("--volume", f"{a}:{b}")]
         # What systemd needs to give each service name spaces of its own.
@@ -63,7 +64,9 @@ class Machine:
 
     def run(self, *command: str, check: bool = True) -> str:
         """Run a command in the container and return what it printed."""
-        return docker("exec", "--env", "FLWR_HOME=/home", self.name, *command, check=check).strip()
+        return docker(
+            "exec", "--env", "FLWR_HOME=/srv/home", self.name, *command, check=check
+        ).strip()
 
     def property(self, unit: str, name: str) -> str:
         """Return a property of a unit."""
@@ -84,9 +87,16 @@ def machine(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     make_keys(tmp_path / "keys", ["localhost"], ["kitchen"])
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "config.toml").write_text(CONNECTION)
-    device_folders(tmp_path, ["speech"], 8, source=ARABIC)
+    srv = tmp_path / "srv"
+    device_folders(srv, ["speech"], 8, source=ARABIC)
+    for empty in ("app", "device", "home"):
+        (srv / empty).mkdir()
+    for file in ("ca.crt", "kitchen"):
+        shutil.copy(tmp_path / "keys" / file, srv / "device")
+    (srv / "ca").touch()
+    (srv / "home" / "config.toml").write_text(CONNECTION)
+    settings = registry_settings().replace("/run/secrets/ca", "/srv/ca")
+    (srv / "registry").write_text(f"{settings}export TORCH='{torch()}'\n")
     made = Machine(tmp_path)
     try:
         yield made
@@ -100,15 +110,14 @@ def test_units_start_work_survive_a_kill_and_stop_in_time(machine):
         lambda: machine.run(*state, check=False) in ("running", "degraded"), 120, "systemd is up"
     )
     machine.run("chown", "-R", "ef-asr", "/etc/ef-asr/keys")
-    machine.run("sh", "-c", f"printf '{SETTINGS}' > /etc/ef-asr/supernode.env")
-    for unit in (ROOT / "docker" / "systemd").glob("*.service"):
-        docker("cp", str(unit), f"{machine.name}:/etc/systemd/system/")
+    for unit in UNITS[:2]:
+        machine.run("cp", f"/srv/app/docker/systemd/{unit}.service", "/etc/systemd/system/")
     machine.run("systemctl", "daemon-reload")
     machine.run("systemctl", "enable", "--now", *UNITS[:2])
 
     register = ["flwr", "supernode", "register", "/etc/ef-asr/keys/kitchen.pub", "here"]
     wait_until(lambda: "registered" in machine.run(*register, check=False), 180, "a SuperLink")
-    machine.run("systemctl", "enable", "--now", UNITS[2])
+    machine.run("sh", "-c", f". /srv/registry && {INSTALL} /srv/speech /srv/device")
     config = 'data="audiofolder" data-path="" rounds=1 min-nodes=1 min-train-nodes=1'
     config += ' fraction-train=1.0 local-epochs=1 calibrate="off"'
     machine.run("flwr", "run", "/srv/app", "here", "--run-config", config)
@@ -118,7 +127,7 @@ def test_units_start_work_survive_a_kill_and_stop_in_time(machine):
 
     for unit in UNITS:
         killed = machine.property(unit, "MainPID")
-        machine.run("kill", "-9", killed)
+        machine.run("sh", "-c", f"kill -9 {killed}")
         began = time.monotonic()
         wait_until(
             lambda unit=unit, killed=killed: machine.property(unit, "ActiveState") == "active"
