@@ -12,7 +12,7 @@ from simulation.environment import OFFLINE
 from simulation.superlink import app_folder, run_id_in
 
 PROGRAMS = Path(sys.executable).parent
-ASK_SECONDS = 20  # between questions for the status of a run that has no report yet
+ASK_SECONDS = 60  # between questions for the status of a run that has no report yet
 CONNECTION = "deployment"  # what Flower's config.toml calls this SuperLink
 
 

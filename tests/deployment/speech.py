@@ -29,7 +29,7 @@ def device_folders(
     for index, name in enumerate(names):
         rows.setdefault(name, []).append(index)
     mine = iter(sorted(rows))
-    folders = {device: folder / f"speech-{device}" for device in devices}
+    folders = {device: folder / device for device in devices}
     for target in folders.values():
         target.mkdir(parents=True)
         chosen = [row for name in islice(mine, speakers) for row in rows[name][:utterances]]

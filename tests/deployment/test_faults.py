@@ -31,7 +31,7 @@ class Federation:
     """Three registered devices with speech, of capacities 1 to 3."""
 
     def __init__(self, folder: Path) -> None:
-        self.speech = device_folders(folder, DEVICES, utterances=8)
+        self.speech = device_folders(folder / "speech", DEVICES, utterances=8)
         self.deployment = Deployment(folder, DEVICES)
         self.nodes: dict[str, Program] = {}
 

@@ -24,7 +24,7 @@ BESIDE = 1_500_000
 
 @pytest.mark.deployment
 def test_the_model_is_what_one_process_computes_and_each_node_gets_its_prefix(tmp_path):
-    speech = device_folders(tmp_path, list(CAPACITIES), utterances=12)
+    speech = device_folders(tmp_path / "speech", list(CAPACITIES), utterances=12)
     with Deployment(tmp_path, list(CAPACITIES)) as deployment:
         ids = {name: deployment.register(name) for name in CAPACITIES}
         relays = {name: Relay(deployment.port) for name in CAPACITIES}

@@ -81,7 +81,7 @@ def environment_of_an_older_protocol(folder: Path) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_those_that_may_not_take_part_are_turned_away_and_the_run_goes_on(tmp_path):
-    speech = device_folders(tmp_path, ["good"], utterances=8)["good"]
+    speech = device_folders(tmp_path / "speech", ["good"], utterances=8)["good"]
     make_keys(tmp_path / "other", ["127.0.0.1"], ["other-ca"])
     with Deployment(tmp_path, NAMES) as deployment:
         ids = {name: deployment.register(name) for name in NAMES if name != "stranger"}

@@ -142,7 +142,7 @@ def test_the_sweep_plans_what_its_text_says(tmp_path):
 
 @pytest.mark.slow  # minutes; tests/deployment runs what the script starts, and more
 def test_two_devices_at_home_train_one_model(tmp_path):
-    speech = device_folders(tmp_path, ["kitchen", "car"], utterances=12)
+    speech = device_folders(tmp_path / "speech", ["kitchen", "car"], utterances=12)
     folder = tmp_path / "home"
     path = os.pathsep.join([str(PROGRAMS), os.environ["PATH"]])
     with (tmp_path / "output").open("w") as output:
