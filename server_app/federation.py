@@ -162,13 +162,16 @@ def write_results(
     model: EarlyExitForCTC,
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
-    """Write the trained model, the plot of its error rates, and the report."""
+    """Write the trained model with its card, the plot of its error rates, and the report."""
+    from server_app.results.card import write_card
     from server_app.results.plots import plot_error_rates  # matplotlib, only when a run ends
     from server_app.results.report import write_report
+    from server_app.results.run import Run
 
     bring_back_compiler()
     merged(model).save_pretrained(folder.model)
     tokenizer.save_pretrained(folder.model)
+    write_card(Run.read(folder.path))
     title = f"{settings.model}, {settings.strategy}, {settings.data} {settings.data_path}".strip()
     plot_error_rates(read_metrics(folder.metrics), folder.plot, title)
     write_report(folder.path)

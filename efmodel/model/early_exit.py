@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from huggingface_hub import HfApi
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCTC
 from transformers.models.wav2vec2.modeling_wav2vec2 import (
@@ -18,7 +20,7 @@ from transformers.utils import ModelOutput, is_tracing
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from efmodel.config import EarlyExitConfig
-from efmodel.model import backbone, cutting, folder, loss
+from efmodel.model import backbone, card, cutting, folder, loss
 from efmodel.model.dropout import use_fast_dropout
 from efmodel.model.encoder import EarlyExitEncoder
 from efmodel.model.frames import frame_mask
@@ -333,7 +335,7 @@ class EarlyExitForCTC(Wav2Vec2PreTrainedModel):  # type: ignore[misc]
         return output
 
     def save_pretrained(self, save_directory: str | Path, **arguments: Any) -> None:
-        """Save the model, and what lets transformers load it where efmodel is installed.
+        """Save the model with its card, and what lets transformers load it.
 
         Parameters
         ----------
@@ -345,6 +347,38 @@ class EarlyExitForCTC(Wav2Vec2PreTrainedModel):  # type: ignore[misc]
         self.config.auto_map = dict(folder.AUTO_MAP)
         super().save_pretrained(save_directory, **arguments)
         folder.complete(Path(save_directory))
+        card.keep_or_write(Path(save_directory), Path(self.name_or_path))
+
+    def push_to_hub(
+        self, repo_id: str, private: bool | None = None, token: str | None = None, **commit: Any
+    ) -> str:
+        """Upload the model with its card; a card that the repository has is kept.
+
+        Parameters
+        ----------
+        repo_id : str
+            The repository's name, such as "owner/name"; it is made if there is none.
+        private : bool, optional
+            Whether a new repository is private.
+        token : str, optional
+            By default that of ``hf auth login``.
+        **commit : Any
+            ``commit_message``, ``revision`` and the like, for ``huggingface_hub.upload_folder``.
+
+        Returns
+        -------
+        str
+            Address of the commit.
+        """
+        hub = HfApi(token=token)
+        repo_id = hub.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        kept = [card.NAME] if hub.file_exists(repo_id, card.NAME) else None
+        with TemporaryDirectory() as files:
+            self.save_pretrained(files)
+            done = hub.upload_folder(
+                repo_id=repo_id, folder_path=files, ignore_patterns=kept, **commit
+            )
+        return str(done.commit_url)
 
     @classmethod
     def register_for_auto_class(cls, auto_class: Any = None) -> None:

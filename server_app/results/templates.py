@@ -27,19 +27,16 @@ RUN_PAGE = """\
 {{ "%.1f" % megabytes }} MB exchanged{% if full %} ({{ "%.0f" % (100 * share) }} % of whole
 models in float32){% endif %}; {{ failures }} client rounds lost;
 {{ "%.0f" % minutes }} minutes.</p>
-{% if evaluated %}
-<h2>Error rates on the test split after round {{ evaluated.round }}</h2>
+{% if training.wer %}
+<h2>Error rates on {{ training.tested_on }} after round {{ training.round }}</h2>
 <table>
-<tr><th></th>{% for _ in evaluated.wer %}<th>exit {{ loop.index }}</th>{% endfor %}</tr>
-{% for name, rates in [("WER %", evaluated.wer), ("CER %", evaluated.cer)] %}
+<tr><th></th>{% for _ in training.wer %}<th>exit {{ loop.index }}</th>{% endfor %}</tr>
+{% for name, rates in [("WER %", training.wer), ("CER %", training.cer)] %}
 <tr><td>{{ name }}</td>{% for rate in rates %}<td>{{ "%.1f" % (100 * rate) }}</td>{% endfor %}</tr>
 {% endfor %}
 </table>
-{% if adaptive %}
-<p>With adaptive exits (<code>--exit auto</code>, {{ adaptive.policy }}):
-{{ "%.1f" % (100 * adaptive.wer) }} % WER, {{ "%.1f" % adaptive.layers }} layers on average,
-{{ "%.0f" % (100 * adaptive["multiply-adds"]) }} % of the deepest exit's multiply-adds.</p>
-{% endif %}
+{% if training.adaptive %}<p>{{ training.adaptive }}</p>{% endif %}
+
 {% else %}
 <p>No central evaluation: the server had no test speech.</p>
 {% endif %}
@@ -87,8 +84,12 @@ of {{ vocabulary.nodes }} nodes{% endif %},
 {% endif %}
 Texts are normalised for {{ vocabulary.texts }}.</p>
 {% endif %}
-<p>Versions: {{ versions | join("; then ") }}.
-Keys of the run config that differ from their defaults:</p>
+<table>
+{% for name, value in training.facts.items() %}
+<tr><td>{{ name }}</td><td class="words"><bdi>{{ value }}</bdi></td></tr>
+{% endfor %}
+</table>
+<p>Keys of the run config that differ from their defaults:</p>
 <table>
 {% for key, value in changed.items() %}
 <tr><td><code>{{ key }}</code></td><td class="words"><bdi>{{ value }}</bdi></td></tr>

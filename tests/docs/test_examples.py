@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from transformers import AutoTokenizer
 
 from efmodel import EarlyExitForCTC
@@ -24,7 +25,7 @@ from efmodel.speech.recordings import DataError
 from server_app.strategy import PartialFedAvg, registry
 from simulation import sweep
 from simulation.superlink import stop_family
-from tests.conftest import tone
+from tests.conftest import tone, write_folder
 from tests.deployment.speech import device_folders
 from tests.efmodel.model.test_backbone import write_checkpoint
 from tests.server_app.federation import OWNERS, drifting, run_rounds, tensors
@@ -130,6 +131,22 @@ def test_hub_checkpoint_becomes_a_model_to_start_from(tmp_path, capsys):
     assert model.config.num_hidden_layers == 2
     whole = EarlyExitForCTC.from_pretrained(output)
     assert len(AutoTokenizer.from_pretrained(output)) == whole.config.vocab_size
+
+
+def test_fine_tune_trains_a_saved_model_with_the_trainer_of_transformers(
+    model, tokenizer, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    model.save_pretrained(tmp_path / "run" / "model")
+    tokenizer.save_pretrained(tmp_path / "run" / "model")
+    rows = [(f"{i}.wav", "hello there", "x", 1.0 + i / 10) for i in range(3)]
+    data = write_folder(tmp_path / "data", rows)
+    script = runpy.run_path(str(EXAMPLES / "fine_tune.py"))
+    output = tmp_path / "tuned"
+    script["main"]([str(tmp_path / "run"), str(output), "--data", str(data), "--steps", "2"])
+    tuned, _ = load(output)
+    assert not torch.equal(tuned.exits["1"].projection.bias, model.exits["1"].projection.bias)
+    assert "How these weights were trained is not recorded" in (output / "README.md").read_text()
 
 
 def test_the_sweep_plans_what_its_text_says(tmp_path):
