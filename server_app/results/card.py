@@ -28,7 +28,7 @@ def lacks_card(run: Run) -> bool:
 
 def training_of(run: Run) -> Training:
     """Return what is known of the training of a run's model."""
-    tested = [record for record in run.rounds if record["wer"]]
+    tested = run.result_evaluation
     source = SOURCES.get(run.config["data"])
     language = run.config["language"] or (source.language if source else "")
     return Training(
@@ -38,9 +38,9 @@ def training_of(run: Run) -> Training:
         language=language.replace("_", "-").split("-")[0],
         base_model=_hub_name(run.config["model"]),
         tested_on=_tested_on(run),
-        round=tested[-1]["round"] if tested else 0,
-        wer=tested[-1]["wer"] if tested else (),
-        cer=tested[-1]["cer"] if tested else (),
+        round=tested["round"] if tested else 0,
+        wer=tested["wer"] if tested else (),
+        cer=tested["cer"] if tested else (),
         adaptive=_adaptive(run),
     )
 

@@ -96,6 +96,14 @@ class Run:
         return bool(self.rounds) and is_over(self.rounds, self.config)
 
     @property
+    def result_evaluation(self) -> dict[str, Any] | None:
+        """The evaluated round whose model is the result: the last one, or the best by patience."""
+        evaluated = [record for record in reversed(self.rounds) if record["wer"]]
+        if self.config["patience"]:
+            evaluated.sort(key=lambda record: sum(record["wer"]))  # of equals the latest
+        return evaluated[0] if evaluated else None
+
+    @property
     def last_round(self) -> int:
         """The last round in ``metrics.jsonl``; 0 if there is none."""
         return self.rounds[-1]["round"] if self.rounds else 0

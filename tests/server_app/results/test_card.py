@@ -69,3 +69,13 @@ def test_the_report_of_an_older_run_adds_a_card_and_leaves_an_edited_one_alone(t
     card.write_text(card.read_text().replace("license: unknown", "license: mit"))
     write_report(run)
     assert ModelCard.load(card).data.license == "mit"
+
+
+def test_a_run_with_patience_tells_the_errors_of_the_round_that_it_kept(tmp_path):
+    run = RunFolder.create(tmp_path / "run")
+    run.write_config({"rounds": 9, "patience": 2})
+    for number, wer in enumerate([(0.9,), (0.4,), (0.4,), (0.6,), (0.5,)], start=1):
+        run.write_round(one_round(number, {"pi": 1}, {}, wer=wer))
+    training = training_of(Run.read(run.path))
+    assert training.round == 3 and training.wer == [0.4]
+    assert Run.read(run.path).finished
