@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
 MAX_COST = 0.02  # word errors that int8 may add, as a share of float32's, before it is said aloud
 CAPTION = "off by: largest difference of a log-probability from torch's; of int8's from float32's"
+GRAPHS = """\
+The model as ONNX with {weights} weights, a graph for each stage, which is the layers from one exit
+to the next. The stages take {costs} million multiply-adds per second of audio.
+
+```bash
+ef-asr transcribe talk.flac --model FOLDER --exit auto
+```"""
 
 
 class Weights(StrEnum):
@@ -59,9 +66,9 @@ def export(
     """
     _check_installed()
     prepare_transformers()
-    from efmodel.model.loading import local_folder
+    from efmodel.model.loading import local_folder, model_folder
 
-    folder, number = local_folder(model), _exit_number(exit)
+    folder, number = model_folder(local_folder(model)), _exit_number(exit)
     if format == Format.ONNX:
         _export(folder, output, number, quantise, check)
     elif check:
@@ -77,7 +84,7 @@ def _export(
     from rich.console import Console
 
     from efmodel.evaluation import Trial
-    from efmodel.export import int8
+    from efmodel.export import card, int8
     from efmodel.export.onnx import export as write
     from efmodel.model.loading import load
 
@@ -97,7 +104,9 @@ def _export(
         print(f"{check} ({trial.half}): {len(trial.utterances)} utterances, WER %")
         console.print(_rates(rates))
         _warn(rates)
-    last = list(written.values())[-1]
+    weights, last = list(written.items())[-1]
+    costs = ", ".join(f"{stage.multiply_adds / 1e6:.1f}" for stage in last)
+    card.write(output, folder, GRAPHS.format(weights=weights, costs=costs))
     total = sum(stage.size for stage in last) / 1e6
     print(f"{output}: {len(last)} stages, {total:.1f} MB; ef-asr transcribe --model {output}")
 
@@ -106,11 +115,12 @@ def _export_for_onnx_asr(
     folder: Path, output: Path, exit: int | None, quantise: Weights | None
 ) -> None:
     """Write one exit for the library onnx-asr."""
-    from efmodel.export import onnx_asr
+    from efmodel.export import card, onnx_asr
     from efmodel.model.loading import load
 
     network, tokenizer = load(folder, exit)
     difference = onnx_asr.export(network, tokenizer, output, int8=quantise == Weights.INT8)
+    card.write(output, folder, f"Exit {network.config.num_exits} for the library onnx-asr.")
     print(f"largest difference of a log-probability from torch's: {difference:.1e}")
     for file in sorted(output.glob("*.onnx")):
         print(f"{file}: exit {network.config.num_exits}, {file.stat().st_size / 1e6:.1f} MB")

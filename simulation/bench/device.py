@@ -10,6 +10,7 @@ The picture estimates Raspberry Pis: seconds on one thread here, times the ratio
 which one core here and one core there solve linear equations in float64 (Linpack).
 """
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +101,7 @@ def write_model(model: str, folder: Path) -> tuple[list[Path], bool]:
     network.save_pretrained(saved)
     tokenizer.save_pretrained(saved)
     export(network, tokenizer, float32)
-    export(network, tokenizer, eight)
+    shutil.copytree(float32, eight)
     int8.quantise(eight)
     return [saved, float32, eight], bool(network.config.exit_thresholds)
 

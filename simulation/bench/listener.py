@@ -23,7 +23,7 @@ class Measured(TypedDict):
     exits : list of float
         Seconds per second of audio to reach each exit, its head and those on the way included.
     auto : float
-        The same with adaptive exits, over all of the speech; 0 where there was none.
+        The same for the exits at which the speech stops by itself; 0 where there was none.
     peak : float
         Largest memory of the process, in MB, with 30 s of audio among the recordings.
     """
@@ -61,8 +61,8 @@ def measure(folder: str, threads: int, longest: str, speech: list[str]) -> Measu
         exits.append(reached)
     Recogniser(recogniser.engine, recogniser.tokens).transcribe(longest)
     results = [recogniser.transcribe(file) for file in speech]
-    work, audio = sum(each.work for each in results), sum(each.seconds for each in results)
-    auto = work / audio if speech else 0.0
+    auto = sum(each.seconds * exits[each.exit - 1] for each in results)
+    auto /= sum(each.seconds for each in results) or 1.0
     return {"start": start, "exits": exits, "auto": auto, "peak": peak_memory_bytes() / 1e6}
 
 

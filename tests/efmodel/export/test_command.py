@@ -1,6 +1,8 @@
 """``ef-asr export``, and ``ef-asr transcribe`` with what it wrote."""
 
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -22,12 +24,16 @@ def ef_asr(*arguments: object):
     return CliRunner().invoke(build(), list(map(str, arguments)))
 
 
+def written(folder: Path) -> list[str]:
+    """Return the names of a folder's files but for the model card."""
+    return sorted({path.name for path in folder.iterdir()} - {"README.md"})
+
+
 def test_a_model_cut_at_an_exit_is_exported_and_transcribes(abc, tmp_path):
     done = ef_asr("export", "--model", abc, "--output", tmp_path / "out", "--exit", 2)
     assert done.exit_code == 0, done.output
     assert "stage-2.onnx" in done.stdout and "2 stages" in done.stdout
-    names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["recogniser.json", "stage-1.onnx", "stage-2.onnx"]
+    assert written(tmp_path / "out") == ["recogniser.json", "stage-1.onnx", "stage-2.onnx"]
     soundfile.write(tmp_path / "a.wav", tone(1.0), 16_000)
     for options, said in (
         (["--device", "auto"], "b\n"),
@@ -40,6 +46,37 @@ def test_a_model_cut_at_an_exit_is_exported_and_transcribes(abc, tmp_path):
         assert (done.exit_code, done.stdout) == (0, said), done.output
     done = ef_asr("transcribe", tmp_path / "a.wav", "--model", tmp_path / "out", "--device", "cuda")
     assert done.exit_code == 2 and "device: found cuda, wanted cpu" in done.stderr
+
+
+CARD = """\
+---
+language: de
+license: mit
+library_name: transformers
+---
+
+# A model
+
+What is known of it.
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--quantise", "int8"], "as ONNX with int8 weights"),
+        (["--format", "onnx-asr"], "Exit 3 for the library onnx-asr."),
+    ],
+)
+def test_the_models_card_goes_with_it(abc, tmp_path, options, said):
+    model = shutil.copytree(abc, tmp_path / "model")
+    (model / "README.md").write_text(CARD)
+    done = ef_asr("export", "--model", model, "--output", tmp_path / "out", *options)
+    assert done.exit_code == 0, done.output
+    _, head, text = (tmp_path / "out" / "README.md").read_text().split("---\n", 2)
+    assert {"language: de", "license: mit", "library_name: onnx"} <= set(head.splitlines())
+    assert text.strip().startswith("# A model\n\nWhat is known of it.\n\n## This folder\n")
+    assert said in text
 
 
 def test_word_errors_of_float32_and_int8_are_printed(abc, tmp_path):
@@ -77,7 +114,7 @@ def test_one_exit_is_written_for_onnx_asr(abc, tmp_path):
                   "--format", "onnx-asr", "--quantise", "int8")  # fmt: skip
     assert done.exit_code == 0, done.output
     assert "model.int8.onnx: exit 2, " in done.stdout
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+    assert written(tmp_path / "out") == [
         "config.json", "model.int8.onnx", "model.onnx", "vocab.txt",
     ]  # fmt: skip
     assert load(tmp_path / "out").recognize(tone(1.0)) == "b"
