@@ -205,7 +205,9 @@ def _multiplier(
     settings: Settings, rounds: int, probability: float, spent: accountant.Rounds
 ) -> float:
     """Return the multiplier for ``dp-epsilon``, of which earlier rounds have spent a part."""
-    target, delta, rounds = settings.dp_epsilon, settings.dp_delta, max(rounds, 1)
+    if spent and not rounds:  # a finished run that only writes its results again
+        return [*spent][-1].noise_multiplier
+    target, delta = settings.dp_epsilon, settings.dp_delta
     multiplier = accountant.multiplier_for(target, delta, rounds, probability, spent)
     if math.isinf(multiplier):
         most = accountant.LARGEST_MULTIPLIER

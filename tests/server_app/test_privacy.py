@@ -135,6 +135,8 @@ def test_a_round_counts_even_if_the_server_dies_in_it(tmp_path):
     again.run(start(), after=1)
     spent = read_metrics(run.folder.metrics)[-1]["privacy"]["central"]
     assert 7.99 < spent["epsilon"] <= 8
+    finished = Privacy.of(settings, again.folder.read_privacy(), after=4)
+    assert finished.applied_to(settings, after=4) == applied  # nothing is left, nor needed
 
 
 def test_rounds_without_noise_cannot_be_made_private_afterwards():
