@@ -32,6 +32,8 @@ def numbers(record: Mapping[str, Any]) -> dict[str, float]:
     }
     for key in ("sampled", "answered", "failed"):
         values[f"clients/{key}"] = float(record[key])
+    for name, spent in record.get("privacy", {}).items():
+        values[f"epsilon/{name}"] = float(spent["epsilon"])
     for key in ("bytes-down", "bytes-up", "train-seconds"):
         values[key] = float(record[key])
     return {name: value for name, value in values.items() if math.isfinite(value)}

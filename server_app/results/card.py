@@ -64,7 +64,20 @@ def _facts(run: Run) -> dict[str, str]:
         "other settings": ", ".join(f"{k}={_public(v)}" for k, v in changed.items()),
         "versions": "; then ".join(versions_text(each) for each in run.versions or [{}]),
     }
+    if privacy := _privacy(run):
+        # No noise is on these sums over clients, and a card goes where its model goes.
+        facts |= {"client updates": "", "speech trained on": "", "differential privacy": privacy}
     return {name: value for name, value in facts.items() if value}
+
+
+def _privacy(run: Run) -> str:
+    """Return what a run with noise has spent; empty if it had none."""
+    spent = run.rounds[-1].get("privacy", {}) if run.rounds else {}
+    return "; ".join(
+        f"{name}, epsilon {each['epsilon']:.3g} at delta {each['delta']:g}, noise multiplier "
+        f"{each['noise-multiplier']:.4g}"
+        for name, each in spent.items()
+    )
 
 
 def _data(run: Run) -> str:

@@ -46,7 +46,6 @@ def _contents(run: Run) -> dict[str, Any]:
         "training": training_of(run),
         "name": run.path.name,
         "config": run.config,
-        "privacy": rounds[-1].get("privacy", {}) if rounds else {},
         "rounds": rounds,
         "nodes": participations(rounds),
         "megabytes": sent / 1e6,

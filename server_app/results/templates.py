@@ -40,12 +40,6 @@ models in float32){% endif %}; {{ failures }} client rounds lost;
 {% else %}
 <p>No central evaluation: the server had no test speech.</p>
 {% endif %}
-{% for name, spent in privacy.items() %}
-<p>Differential privacy, {{ name }}: epsilon {{ "%.3g" % spent.epsilon }} at delta
-{{ "%g" % spent.delta }} after round {{ rounds[-1].round }}, noise multiplier
-{{ "%.4g" % spent["noise-multiplier"] }}. What that covers, and what not, is on the documentation's
-page Privacy.</p>
-{% endfor %}
 {% if plot %}<img alt="WER and CER per exit over the rounds" src="data:image/png;base64,{{ plot }}">
 {% endif %}
 <h2>Nodes</h2>

@@ -207,9 +207,12 @@ def test_a_run_of_real_clients_states_both_guarantees_and_keeps_them_when_resume
     spent = record["privacy"]["central"]["epsilon"]
     assert spent == epsilon({release(multiplier, 0.5): 2}, 1e-5) and 7.99 < spent <= 8
     for name in ("central", "local"):
-        found = f"Differential privacy, {name}: epsilon {record['privacy'][name]['epsilon']:.3g}"
+        found = f"{name}, epsilon {record['privacy'][name]['epsilon']:.3g} at delta 1e-05"
         assert found in first.report.read_text()
+        assert found in (first.model / "README.md").read_text()  # the card goes with the model
         assert f"privacy, {name}: epsilon" in first.log.read_text()  # its end says it, too
+
+    assert "speech trained on" not in (first.model / "README.md").read_text()  # an exact sum
 
     more = real_run(tmp_path, rounds=3, resume=str(first.path), **{"dp-epsilon": 16.0})
     last = read_metrics(more.metrics)[-1]["privacy"]
