@@ -48,6 +48,10 @@ class Quantiser:
         whole: NDArray = np.rint(bounded * (weight / self.value_range)).astype(np.int32)
         return whole.view(np.uint32)
 
+    def rounding(self, size: int, weight: int) -> float:
+        """Return the largest L2 norm of what rounding adds to ``size`` changes, given W_k."""
+        return 0.5 * size**0.5 * self.value_range / weight
+
     def mean(self, total: NDArray, weights: int) -> NDArray:
         """Return the mean change as float32, given the sums of ``quantise`` and of W_k."""
         mean: NDArray = total.view(np.int32) * (self.value_range / weights)

@@ -31,8 +31,8 @@ from server_app.strategy.node import Node
 from server_app.strategy.reply import BadReplyError, error_reason
 from server_app.strategy.round_report import RoundReport
 
-# Longest wait for the replies of a stage, in seconds. They take a client a moment, but a slow device
-# a minute to start a process, and a SuperLink a minute to notice that a node is gone.
+# Longest wait for the replies of a stage. They take a client a moment, but a slow device a minute
+# to start a process, and a SuperLink a minute to notice that a node is gone.
 STAGE_SECONDS = 600.0
 
 Answer = TypeVar("Answer")
