@@ -1,5 +1,6 @@
 """Changes of tensors as whole numbers whose sum over all clients fits 32 bits."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +51,7 @@ class Quantiser:
 
     def rounding(self, size: int, weight: int) -> float:
         """Return the largest L2 norm of what rounding adds to ``size`` changes, given W_k."""
-        return 0.5 * size**0.5 * self.value_range / weight
+        return 0.5 * math.sqrt(size) * self.value_range / weight
 
     def mean(self, total: NDArray, weights: int) -> NDArray:
         """Return the mean change as float32, given the sums of ``quantise`` and of W_k."""
