@@ -147,16 +147,9 @@ class KeyExchange:
             senders = {sender for _, sender in open}
             count = Counter(id for pair in open for id in pair)
             worst = max(count, key=lambda id: (count[id], id in senders, id))
-            others = ", ".join(
-                sorted(
-                    self.nodes[id].name
-                    for pair in open
-                    if worst in pair
-                    for id in pair
-                    if id != worst
-                )
-            )
-            self.leave_out(worst, CHECK_STAGE, f"found wrong shares between it and {others}")
+            others = {id for pair in open if worst in pair for id in pair} - {worst}
+            names = ", ".join(sorted(self.nodes[id].name for id in others))
+            self.leave_out(worst, CHECK_STAGE, f"found wrong shares between it and {names}")
 
     def leave_out(self, id: int, stage: str, reason: str) -> None:
         """Remove a client from the round, and name it."""
