@@ -200,10 +200,8 @@ def _vectors(
         name: array.numpy().astype(np.float32) - start[name].numpy()
         for name, array in trained.items()
     }
-    # Rounding adds up to half a step to each value, which must not lead out of the bound.
-    size = sum(change.size for change in changes.values())
-    rounding = 0.5 * size**0.5 * quantiser.value_range / whole
-    factor = _shrinking(changes, number[MAX_UPDATE_NORM], rounding)
+    rounding = quantiser.rounding(sum(change.size for change in changes.values()), whole)
+    factor = shrinking(changes, number[MAX_UPDATE_NORM], rounding)
     vectors: dict[int, dict[str, NDArray]] = {}
     for block in blocks:
         vectors[block] = {f"{BLOCK_WEIGHT}{block}": np.array([whole], np.uint32)}
@@ -212,8 +210,17 @@ def _vectors(
     return vectors
 
 
-def _shrinking(changes: dict[str, NDArray], bound: float, rounding: float) -> np.float32:
-    """Return the factor that brings a client's change to an L2 norm of ``bound``; 0: no bound.
+def shrinking(changes: dict[str, NDArray], bound: float, rounding: float) -> np.float32:
+    """Return the factor that brings a client's change to an L2 norm of ``bound`` once rounded.
+
+    Parameters
+    ----------
+    changes : dict of str to NDArray
+        The change of each tensor.
+    bound : float
+        0: none.
+    rounding : float
+        The largest norm of what rounding will add.
 
     Raises
     ------

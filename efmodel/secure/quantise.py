@@ -1,5 +1,6 @@
 """Changes of tensors as whole numbers whose sum over all clients fits 32 bits."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,10 @@ class Quantiser:
         bounded = np.clip(change.astype(np.float64), -self.value_range, self.value_range)
         whole: NDArray = np.rint(bounded * (weight / self.value_range)).astype(np.int32)
         return whole.view(np.uint32)
+
+    def rounding(self, size: int, weight: int) -> float:
+        """Return the largest L2 norm of what rounding adds to ``size`` changes, given W_k."""
+        return 0.5 * math.sqrt(size) * self.value_range / weight
 
     def mean(self, total: NDArray, weights: int) -> NDArray:
         """Return the mean change as float32, given the sums of ``quantise`` and of W_k."""

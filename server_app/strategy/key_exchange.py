@@ -31,9 +31,9 @@ from server_app.strategy.node import Node
 from server_app.strategy.reply import BadReplyError, error_reason
 from server_app.strategy.round_report import RoundReport
 
-# Longest wait for the replies of a stage, which take a client a moment. A SuperLink needs 60 s to
-# notice that a node is gone.
-STAGE_SECONDS = 120.0
+# Longest wait for the replies of a stage. They take a client a moment, but a slow device a minute
+# to start a process, and a SuperLink a minute to notice that a node is gone.
+STAGE_SECONDS = 600.0
 
 Answer = TypeVar("Answer")
 
@@ -147,16 +147,9 @@ class KeyExchange:
             senders = {sender for _, sender in open}
             count = Counter(id for pair in open for id in pair)
             worst = max(count, key=lambda id: (count[id], id in senders, id))
-            others = ", ".join(
-                sorted(
-                    self.nodes[id].name
-                    for pair in open
-                    if worst in pair
-                    for id in pair
-                    if id != worst
-                )
-            )
-            self.leave_out(worst, CHECK_STAGE, f"found wrong shares between it and {others}")
+            others = {id for pair in open if worst in pair for id in pair} - {worst}
+            names = ", ".join(sorted(self.nodes[id].name for id in others))
+            self.leave_out(worst, CHECK_STAGE, f"found wrong shares between it and {names}")
 
     def leave_out(self, id: int, stage: str, reason: str) -> None:
         """Remove a client from the round, and name it."""

@@ -137,7 +137,7 @@ class SecureAggregation:
             block: sorted(name for name in trained if self.owner_exits[name] == block)
             for block in exchange.group.open_blocks(exchange.ids, self.min_trainers)
         }
-        if len(blocks) <= max(self.owner_exits.values()):
+        if exchange.nodes and len(blocks) <= max(self.owner_exits.values()):
             log(INFO, "round %d: exits from %d keep their values: fewer than %d clients hold them",
                 exchange.server_round, len(blocks), self.min_trainers)  # fmt: skip
         self._tensors = {b: [f"{BLOCK_WEIGHT}{b}", *names] for b, names in blocks.items()}
