@@ -60,6 +60,7 @@ class SecureClients:
             return self.train(message)
         message.content = sent(message.content)
         context = self.contexts[node]
+        context.state = sent(context.state)  # a device's next process reads what this one leaves
         if kind == "train":
             task = Task.of(message, context)
             reply = masked(task, message, context, lambda m, c: self.train(m))
