@@ -66,7 +66,7 @@ def wait_for_training(federation: Federation, service: str, messages: int) -> No
     )
 
 
-def test_devices_that_stop_die_or_lose_their_network(tmp_path):
+def test_devices_that_stop_die_or_lose_their_network_and_a_superlink_that_dies(tmp_path):
     speech(tmp_path)
     with Federation(tmp_path) as federation:
         ids = federation.register_all()
@@ -92,25 +92,14 @@ def test_devices_that_stop_die_or_lose_their_network(tmp_path):
         docker("network", "disconnect", network, container)
         time.sleep(90)
         docker("network", "connect", "--alias", "one", network, container)
+
+        lose_power(federation, "superlink")
         assert federation.finish(run_id, 2400) == "finished:completed"
-        report("stopped in 1, killed in 2, cut off later", federation)
+        assert federation.inspect("superlink")["RestartCount"] == 1
+        report("stopped in 1, killed in 2, cut off later, then the SuperLink killed", federation)
         rounds = federation.rounds()
         assert len(rounds) == 5 and len(lost(rounds)) <= 5
         assert rounds[-1]["answered"] == 3
-
-
-def test_a_superlink_that_dies_comes_back_and_the_run_goes_on(tmp_path):
-    speech(tmp_path)
-    with Federation(tmp_path) as federation:
-        ids = federation.register_all()
-        federation.wait_for(ids.values())
-        run_id = federation.run(**KEYS, rounds=2)
-        wait_for_training(federation, "three", 1)
-        lose_power(federation, "superlink")
-        assert federation.finish(run_id, 1800) == "finished:completed"
-        assert federation.inspect("superlink")["RestartCount"] == 1
-        report("the SuperLink killed in round 1", federation)
-        assert len(federation.rounds()) == 2 and len(lost(federation.rounds())) <= 3
 
 
 def test_a_host_that_loses_power_goes_on_from_its_checkpoint(tmp_path):
