@@ -92,13 +92,11 @@ def test_devices_that_stop_die_or_lose_their_network_and_a_superlink_that_dies(t
         docker("network", "disconnect", network, container)
         time.sleep(90)
         docker("network", "connect", "--alias", "one", network, container)
-        wait_for_round(federation, len(federation.rounds()) + 1)
 
         lose_power(federation, "superlink")
-        wait_for_round(federation, len(federation.rounds()) + 1)
-        assert federation.inspect("superlink")["RestartCount"] == 1
         assert federation.finish(run_id, 2400) == "finished:completed"
-        report("stopped in 1, killed in 2, cut off in 3, the SuperLink killed in 4", federation)
+        assert federation.inspect("superlink")["RestartCount"] == 1
+        report("stopped in 1, killed in 2, cut off later, then the SuperLink killed", federation)
         rounds = federation.rounds()
         assert len(rounds) == 5 and len(lost(rounds)) <= 5
         assert rounds[-1]["answered"] == 3
