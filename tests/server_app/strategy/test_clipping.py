@@ -133,10 +133,10 @@ def updates(draw, wire: bool):
     held = [name for name, owner in OWNERS.items() if owner <= draw(st.sampled_from([1, 2]))]
     if not wire:
         values = {name: draw(arrays(np.float32, 3, elements=FINITE)) for name in held}
-        return current, ClientUpdate(values, None, 1.0, MetricRecord())
+        return current, ClientUpdate(1, values, None, 1.0, MetricRecord())
     coded = {name: draw(arrays(np.int8, 3)) for name in held}
     scales = {name: draw(st.floats(1e-6, 1e6)) for name in held}
-    return current, ClientUpdate(coded, scales, 1.0, MetricRecord())
+    return current, ClientUpdate(1, coded, scales, 1.0, MetricRecord())
 
 
 @given(st.booleans().flatmap(updates), st.floats(1e-3, 1e3), st.sampled_from([0, len(OWNERS)]))
