@@ -147,6 +147,8 @@ def graph(file: Path) -> Any:
     ExportError
         If it cannot be read, or onnxruntime is not installed.
     """
+    # Without it release 1.32 gives each machine an id in ~/.cache/Microsoft, and sends events.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError:

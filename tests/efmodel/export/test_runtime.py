@@ -1,6 +1,7 @@
 """An exported recogniser says what the model of torch says, without torch."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -77,6 +78,16 @@ def test_neither_torch_nor_transformers_is_imported(pair, files):
     recogniser = Recogniser.from_pretrained(pair.saved, "auto", policy="confidence")
     wanted = results(recogniser, files)
     assert found == approximately(wanted + results(recogniser, files))
+
+
+def test_nothing_is_written_beside_and_nobody_is_told(pair, tmp_path):
+    """Release 1.32 of onnxruntime would make up an id for the machine, and report its use."""
+    _, exported = pair
+    script = "import sys; from efmodel import Recogniser; Recogniser.from_pretrained(sys.argv[1])"
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    subprocess.run([sys.executable, "-c", script, exported], check=True, env=environment)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_some_recordings_of_a_batch_stop_early(pair):
