@@ -96,7 +96,7 @@ class Nodes:
         return not self.met or not self.texts.keys() <= self.met.keys()
 
     def forget(self, id: int) -> None:
-        """Query a node again before the next round, because its capacity has changed."""
+        """Query a node again before the next round: its capacity may have changed."""
         self.met.pop(id, None)
 
     def update(self, node: Node, depth: int, reported: object) -> None:

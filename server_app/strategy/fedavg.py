@@ -10,7 +10,7 @@ from flwr.common import NDArray, log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
-from efmodel.protocol import CAPACITY, METRICS, Refusal
+from efmodel.protocol import CAPACITY, METRICS
 from server_app.strategy import averaging, clipping, contract, exit_metrics
 from server_app.strategy.arrays import packed, view
 from server_app.strategy.base import RunStrategy
@@ -211,7 +211,7 @@ class PartialFedAvg(RunStrategy, FedAvg):
             except BadReplyError as error:
                 self.report.leave_out(node.name, str(error))
                 self.requests.frozen.lost_by(node)
-                if reply.has_error() and reply.error.code == Refusal.CAPACITY:
+                if reply.has_error():  # a device that ran out of memory has lowered its capacity
                     self.nodes.forget(node.id)
                 continue
             self._accept(node, update, tensor_bytes(reply))
