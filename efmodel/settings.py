@@ -582,6 +582,11 @@ class Settings:
         """How the texts of a run are normalised."""
         return Normaliser(languages.nearest(self.language), self.case, self.numbers)
 
+    @property
+    def has_noise(self) -> bool:
+        """Whether the run promises differential privacy: noise on the server or on the devices."""
+        return bool(self.dp_epsilon or self.dp_noise_multiplier or self.local_epsilon)
+
     @classmethod
     def from_run_config(cls, config: Mapping[str, Any]) -> "Settings":
         """Read Flower's run config; keys of other programs in it are ignored.

@@ -85,7 +85,7 @@ def calibrate(
     allowed = tolerance(settings.calibrate)
     if allowed is None or config.num_exits == 1:
         return None
-    if settings.local_epsilon or settings.dp_noise_multiplier:
+    if settings.has_noise:
         log(INFO, "calibration: left out, its counts would leave the clients without noise")
         return None
     whole = [node for node in nodes if node.capacity == config.num_exits]

@@ -111,8 +111,10 @@ def planned_privacy(settings: Settings) -> tuple[Privacy, Settings]:
     spent, after = {}, 0
     if settings.resume:
         folder = RunFolder.open(settings.resume)
-        checkpoint = Checkpoints(folder.checkpoints).latest()
-        spent, after = folder.read_privacy(), checkpoint.round if checkpoint else 0
+        spent = folder.read_privacy()
+        if spent or settings.has_noise:
+            checkpoint = Checkpoints(folder.checkpoints).latest()
+            after = checkpoint.round if checkpoint else 0
     privacy = Privacy.of(settings, spent, after)
     return privacy, privacy.applied_to(settings, after)
 

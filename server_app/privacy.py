@@ -231,8 +231,7 @@ def _check_keys(settings: Settings) -> None:
     if settings.dp_epsilon and settings.dp_noise_multiplier:
         wanted = f"wanted 0: dp-epsilon = {settings.dp_epsilon} computes it"
         raise SettingsError(f"dp-noise-multiplier: found {settings.dp_noise_multiplier}, {wanted}")
-    noise = settings.dp_epsilon or settings.dp_noise_multiplier or settings.local_epsilon
-    if settings.dp_budget and not noise:
+    if settings.dp_budget and not settings.has_noise:
         wanted = "wanted 0: set dp-epsilon, dp-noise-multiplier or local-epsilon, too"
         raise SettingsError(f"dp-budget: found {settings.dp_budget}, {wanted}")
 

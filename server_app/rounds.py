@@ -98,7 +98,7 @@ class Rounds:
     def _has_stalled(self, background: Background) -> bool:
         """Return whether to stop; a round that is being evaluated is waited for only then."""
         patience = self.settings.patience
-        if not has_stalled(read_metrics(self.folder.metrics), patience):
+        if not (patience and has_stalled(read_metrics(self.folder.metrics), patience)):
             return False
         background.wait()
         return has_stalled(read_metrics(self.folder.metrics), patience)

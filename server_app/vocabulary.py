@@ -122,9 +122,8 @@ def check_private(settings: Settings) -> None:
     SettingsError
         If it would.
     """
-    noise = settings.dp_noise_multiplier or settings.dp_epsilon or settings.local_epsilon
-    asks = settings.vocabulary == alphabet.AUTO and not has_own_vocabulary(settings.model)
-    if noise and asks:
+    asks = settings.has_noise and settings.vocabulary == alphabet.AUTO
+    if asks and not has_own_vocabulary(settings.model):
         wanted = "wanted a language such as en, characters:abc, or a file"
         why = "the characters of the clients' texts would get into the model without noise"
         raise SettingsError(f"vocabulary: found {settings.vocabulary!r}, {wanted}: {why}")

@@ -100,6 +100,22 @@ def check(settings: Settings, nodes: int, speech: "Dataset") -> list[str]:
         return []
     skip_compiler_and_sharding()
     from efmodel.model.loading import describe_start
+
+    check_strategy(settings)
+    config, tokenizer = describe_start(settings)
+    check_cohort(settings, nodes, config.num_exits)
+    warnings, tokenizer = check_texts(settings, nodes, speech, tokenizer)
+    return warnings + check_speech(settings, nodes, speech, config, tokenizer)
+
+
+def check_strategy(settings: Settings) -> None:
+    """Check the run config's strategy, and the privacy that it promises.
+
+    Raises
+    ------
+    SettingsError
+        As the server app would, when it starts.
+    """
     from server_app.privacy import Privacy
     from server_app.strategy import registry
     from server_app.vocabulary import check_private
@@ -108,10 +124,6 @@ def check(settings: Settings, nodes: int, speech: "Dataset") -> list[str]:
         settings = Privacy.of(settings, {}).applied_to(settings)
         check_private(settings)
     registry.check(settings)
-    config, tokenizer = describe_start(settings)
-    check_cohort(settings, nodes, config.num_exits)
-    warnings, tokenizer = check_texts(settings, nodes, speech, tokenizer)
-    return warnings + check_speech(settings, nodes, speech, config, tokenizer)
 
 
 def is_plain(settings: Settings) -> bool:

@@ -11,11 +11,10 @@ from efmodel.checks import Check
 from efmodel.config import PRESETS, EarlyExitConfig, preset
 from efmodel.partition import capacity_of
 from efmodel.settings import Settings, SettingsError
-from server_app.privacy import Privacy
 from server_app.run_folder import RunFolder, read_metrics
-from server_app.strategy import registry
 from server_app.strategy.selection import selector
 from simulation import methods
+from simulation.clients import check_strategy
 from simulation.methods import Method
 from simulation.run_config import Config, check_config, defaults
 
@@ -205,7 +204,7 @@ def _check(config: Config, method: Method, file: Path) -> None:
     try:
         settings = Settings.from_run_config(config)
         selector(settings.select)
-        registry.check(Privacy.of(settings, {}).applied_to(settings))
+        check_strategy(settings)
         if exits := _num_exits(settings.model):
             capacity_of(settings.capacities, 0, 1, exits)
             if method.exits not in (0, exits):

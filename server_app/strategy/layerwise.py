@@ -14,7 +14,7 @@ from flwr.common import NDArray, log
 
 from server_app.strategy import clipping
 from server_app.strategy.fedavg import PartialFedAvg
-from server_app.strategy.optimizers import PartialFedAdam
+from server_app.strategy.optimizers import PartialFedAdam, PartialFedAvgM
 from server_app.strategy.partial_mean import PartialMean
 
 
@@ -27,40 +27,30 @@ def trust(values: NDArray, step: NDArray) -> float:
     return size / change if size > 0 and change > 0 else 1.0
 
 
-class PartialLars(PartialFedAvg):
-    """LARS (You et al., arXiv 1708.03888, Algorithm 1) on the averaged change d of a tensor.
+class PartialLars(PartialFedAvgM):
+    """LARS (You et al., arXiv 1708.03888, Algorithm 1): momentum on a change of a fixed length.
 
-    v <- beta v + eta |theta| / |d| d, theta <- theta + v.
+    With the averaged change d: v <- beta v + eta |theta| / |d| d, theta <- theta + v.
 
     Parameters
     ----------
     owner_exits : Mapping[str, int]
         As for PartialFedAvg.
     eta : float (default: 0.01)
-        The step as a share of the tensor's norm.
-    server_momentum : float (default: 0.0)
-        beta.
-    **partial : Any
-        PartialFedAvg's arguments.
+        The length of a change as a share of the tensor's norm.
+    **momentum : Any
+        PartialFedAvgM's arguments; of these ``server_momentum`` is beta, and lr is 1.
     """
 
-    def __init__(
-        self,
-        owner_exits: Mapping[str, int],
-        eta: float = 1e-2,
-        server_momentum: float = 0.0,
-        **partial: Any,
-    ) -> None:
-        super().__init__(owner_exits, **partial)
-        self.eta, self.server_momentum = eta, server_momentum
+    def __init__(self, owner_exits: Mapping[str, int], eta: float = 1e-2, **momentum: Any) -> None:
+        super().__init__(owner_exits, **{**momentum, "server_learning_rate": 1.0})
+        self.eta = eta
 
     def step(self, name: str, current: NDArray, mean: NDArray) -> NDArray:
         """Return the tensor's new value."""
         change = mean - current
-        velocity = self.server_momentum * self.moment("velocity", name, current)
-        velocity = velocity + self.eta * trust(current, change) * change
-        self.moments["velocity"][name] = np.asarray(velocity)
-        return np.asarray(current + velocity)
+        scaled = self.eta * trust(current, change) * change
+        return super().step(name, current, current + scaled)
 
 
 class PartialLamb(PartialFedAdam):
@@ -100,16 +90,18 @@ class PartialFedExP(PartialFedAvg):
         self, owner_exits: Mapping[str, int], epsilon: float = 1e-3, **partial: Any
     ) -> None:
         super().__init__(owner_exits, **partial)
+        why = "each client's norm is used"
         if self.noise:
-            raise ValueError("dp-noise-multiplier: wanted 0, since each client's norm is used")
+            noise = partial["dp_noise_multiplier"]
+            raise ValueError(f"dp-noise-multiplier: found {noise}, wanted 0: {why}")
         if self.secure:
-            raise ValueError("secure-aggregation: wanted false, since each client's norm is used")
+            raise ValueError(f"secure-aggregation: found true, wanted false: {why}")
         self.epsilon = epsilon
         self.rates: dict[int, float] = {}  # eta_e of this round
 
     def running_mean(self, current: Mapping[str, NDArray]) -> PartialMean:
         """Return the empty sums, which sum the squared changes as well."""
-        return MeanAndSquares(self.coverage, self.shrinkage, current)
+        return MeanAndSquares(current, self.coverage, self.shrinkage, self._expected)
 
     def _new_arrays(self, mean: PartialMean, current: Mapping[str, NDArray]) -> ArrayRecord:
         assert isinstance(mean, MeanAndSquares)
@@ -138,14 +130,14 @@ class MeanAndSquares(PartialMean):
 
     Parameters
     ----------
-    coverage, shrinkage
-        As for PartialMean.
     current : Mapping[str, NDArray]
         The model theta that the clients started from.
+    *mean : Any
+        PartialMean's arguments.
     """
 
-    def __init__(self, coverage: str, shrinkage: float, current: Mapping[str, NDArray]) -> None:
-        super().__init__(coverage, shrinkage)
+    def __init__(self, current: Mapping[str, NDArray], *mean: Any) -> None:
+        super().__init__(*mean)
         self.squares: dict[str, float] = {}
         self._current = current
 
