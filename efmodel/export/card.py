@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-NAME = "README.md"
+from efmodel.model.card import NAME
 
 
 def write(folder: Path, model: Path, holds: str) -> None:
