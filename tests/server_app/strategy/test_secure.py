@@ -394,7 +394,7 @@ def test_nan_is_named_by_the_client_itself():
             {"dp_sampling": "poisson", "weighting": "uniform"},
             "dp-sampling: found 'poisson', wanted fixed",
         ),
-        ({"strategy": "partial-fedexp"}, "secure-aggregation: wanted false"),
+        ({"strategy": "partial-fedexp"}, "secure-aggregation: found true, wanted false"),
         (
             {"strategy": "simulation.heterofl:HeteroFL"},
             "secure-aggregation: found True, wanted False",
