@@ -161,6 +161,8 @@ def graph(file: Path) -> Any:
     options.log_severity_level = 3  # errors
     options.enable_mem_pattern = False  # a plan of memory for one length is none for the next
     options.add_session_config_entry("session.use_env_allocators", "1")
+    # Each stage has threads of its own: those of the others would spin on the cores it needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     threads = os.environ.get("OMP_NUM_THREADS", "")
     options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: all cores
     try:

@@ -189,7 +189,7 @@ def draw(rows: Sequence[Row], speed: float, file: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.2), sharey=True, layout="constrained")
+    figure, panels = pyplot.subplots(1, 2, figsize=(12, 4.2), sharey=True, layout="constrained")
     models = list(dict.fromkeys(row.model for row in rows))
     for panel, device in zip(panels, LINPACK_OF_FOUR, strict=True):
         for (model, engine), seconds in estimated(rows, speed, device).items():
@@ -205,8 +205,8 @@ def draw(rows: Sequence[Row], speed: float, file: Path) -> None:
         panel.set_xlabel("exit")
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.grid(alpha=0.3)
-        panel.legend(fontsize="small")
     panels[0].set_ylabel("seconds per second of audio")
+    figure.legend(*panels[1].get_legend_handles_labels(), loc="outside right center")
     figure.savefig(file, dpi=120)
     pyplot.close(figure)
 
