@@ -27,6 +27,9 @@ PROTOCOL = 3
 ARRAYS = "arrays"
 CONFIG = "config"
 METRICS = "metrics"
+# {tensor name: one number per row} of a request and its reply, see client_app.optimizer. A request
+# with the record, even an empty one, asks for it in the reply.
+SECOND_MOMENTS = "second-moments"
 SCALES = "scales"  # {tensor name: scale} of a reply in float16 or int8, see efmodel.wire
 
 # Keys of a request's CONFIG record.

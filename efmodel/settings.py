@@ -367,6 +367,14 @@ class Settings:
         "all, a function of its training loss or WER, or utterances times capacity (`depth`).",
         one_of("examples", "seconds", "uniform", "loss", "wer", "depth"),
     )
+    client_moments: str = key(
+        AGGREGATION,
+        "fresh",
+        "What the clients' AdamW starts from in each round: nothing (`fresh`), or the mean of the "
+        "second moments that earlier clients ended with, which the `server` keeps and sends, one "
+        "number per row of a tensor.",
+        one_of("fresh", "server"),
+    )
     server_learning_rate: float = key(
         AGGREGATION, 1.0, "Server learning rate of partial-fedavgm.", ABOVE_ZERO
     )
