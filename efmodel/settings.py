@@ -572,6 +572,18 @@ class Settings:
         "exit's, as a share of them.",
         parsed_by(tolerance, "off, or a number from 0"),
     )
+    personal: str = key(
+        RUN,
+        "off",
+        "After the last round, let every client score the result on its held-out speech, fine-tune "
+        "it on the rest (the `heads` only, or `all` that the run trains) and score it again. The "
+        "report then shows error rates over the clients. `off`: ask no client.",
+        one_of("off", "heads", "all"),
+    )
+    personal_epochs: int = key(
+        RUN, 5, "Passes over a client's own data in that fine-tuning.", at_least(1)
+    )
+    personal_lr: float = key(RUN, 1e-3, "Learning rate of that fine-tuning.", ABOVE_ZERO)
     tracker: str = key(
         RUN,
         "off",
