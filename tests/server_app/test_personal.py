@@ -11,9 +11,8 @@ from client_app.task import Task
 from efmodel import EarlyExitForCTC
 from efmodel.evaluation import score
 from efmodel.protocol import METRICS, PERSONAL, describe_model
-from efmodel.settings import Settings, SettingsError
+from efmodel.settings import Settings
 from server_app.personal import ClientResult, personalise
-from server_app.privacy import Privacy
 from server_app.strategy.node import Node
 from simulation.in_process_grid import LocalGrid
 from tests.conftest import small_config, write_folder
@@ -134,9 +133,3 @@ def test_a_client_that_fails_does_not_hide_the_others(whole, tokenizer, caplog):
 
     assert list(ask(whole, tokenizer, play)) == ["strong"]
     assert "weak left out: RuntimeError('out of battery')" in caplog.text
-
-
-def test_with_noise_it_is_refused():
-    settings = Settings(personal="all", local_epsilon=1.0, local_clip_norm=1.0)
-    with pytest.raises(SettingsError, match="personal: found 'all', wanted off"):
-        Privacy.of(settings, {})
