@@ -1,9 +1,10 @@
 """The ClientApp: what a node does with a query, a training message and an evaluation.
 
 On a device each message starts a new process. Training and evaluation need torch and transformers:
-they are imported with ``client_app.round`` and ``client_app.calibration``, never for a query.
+they are imported with ``client_app.round`` and those of the evaluations, never for a query.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
@@ -17,7 +18,16 @@ from client_app.mods import frozen_tensors, privacy, wire_format
 from client_app.secure import STAGES, answering, masked
 from client_app.task import Task
 from efmodel.light_imports import skip_compiler_and_sharding
-from efmodel.protocol import CAPACITY, CONFIG, NAME, PROTOCOL, PROTOCOL_KEY, TAG, Refusal
+from efmodel.protocol import (
+    CAPACITY,
+    CONFIG,
+    NAME,
+    PERSONAL,
+    PROTOCOL,
+    PROTOCOL_KEY,
+    TAG,
+    Refusal,
+)
 
 app = ClientApp()
 for stage, answer in STAGES.items():  # of secure aggregation, beside the training
@@ -71,13 +81,29 @@ def train(message: Message, context: Context) -> Message:
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Count how sure and how wrong each exit of the message's model is on held-out speech."""
-    if reason := protocol_mismatch(message):
-        return refuse(message, Refusal.PROTOCOL, reason)
     skip_compiler_and_sharding()
     from client_app.calibration import count
 
+    return evaluated(message, context, count)
+
+
+@app.evaluate(PERSONAL)
+def personal(message: Message, context: Context) -> Message:
+    """Count what the message's model gets wrong, and what its personal version does."""
+    skip_compiler_and_sharding()
+    from client_app.personal import personalise
+
+    return evaluated(message, context, personalise)
+
+
+def evaluated(
+    message: Message, context: Context, evaluation: Callable[[Task, Message], Message]
+) -> Message:
+    """Return the reply of an evaluation, or an error if this node cannot do it."""
+    if reason := protocol_mismatch(message):
+        return refuse(message, Refusal.PROTOCOL, reason)
     try:
-        return count(Task.of(message, context), message)
+        return evaluation(Task.of(message, context), message)
     except CapacityError as error:
         return refuse(message, Refusal.CAPACITY, str(error))
 

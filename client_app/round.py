@@ -30,6 +30,7 @@ from efmodel.protocol import (
     NUM_EXAMPLES,
     PEAK_MEMORY,
     PROXIMAL_MU,
+    SECOND_MOMENTS,
     SECONDS,
     SKIPPED,
     TRAIN_LOSS,
@@ -65,6 +66,7 @@ def train_round(task: Task, message: Message, context: Context) -> Message:
     settings = with_frozen(settings, frozen)
     inputs = model_inputs(task, model, frozen)
 
+    moments = received_moments(message)
     # Flower's FedProx strategy sends its own mu.
     mu = cast(float, task.request.get(PROXIMAL_MU, settings.proximal_mu))
     try:
@@ -72,7 +74,7 @@ def train_round(task: Task, message: Message, context: Context) -> Message:
             scores = score(model, speech.held_out, tokenizer, settings.batch_seconds, inputs)
         losses = train(
             model, speech.to_train, settings, task.server_round, training_seed(task), mu, inputs,
-            space(tokenizer),
+            space(tokenizer), moments,
         )  # fmt: skip
     except ChangedError:
         read_again()  # the next round leaves out what cannot be used any more
@@ -82,7 +84,15 @@ def train_round(task: Task, message: Message, context: Context) -> Message:
     metrics[WALL_SECONDS] = time.monotonic() - began
     arrays = ArrayRecord({n: t for n, t in model.state_dict().items() if not frozen.holds(n)})
     reply = RecordDict({ARRAYS: arrays, METRICS: MetricRecord(metrics)})
+    if moments is not None:
+        reply[SECOND_MOMENTS] = ArrayRecord({n: t.cpu() for n, t in moments.items()})
     return Message(reply, reply_to=message)
+
+
+def received_moments(message: Message) -> dict[str, torch.Tensor] | None:
+    """Return the optimizer's second moments that a request carries; None if it asks for none."""
+    record = message.content.array_records.get(SECOND_MOMENTS)
+    return None if record is None else dict(record.to_torch_state_dict())
 
 
 def checked_capacity(task: Task) -> int:

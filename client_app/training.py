@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.optim import AdamW
 
+from client_app.optimizer import continued, second_moments, set_rate
 from efmodel.model.early_exit import EarlyExitForCTC
 from efmodel.model.frozen import NOTHING, Frozen
 from efmodel.model.loss import exits_loss
@@ -80,10 +80,12 @@ def train(
     proximal_mu: float = 0.0,
     inputs: Inputs = collate,
     space: Sequence[int] = (),
+    moments: dict[str, Tensor] | None = None,
 ) -> list[float]:
     """Train all exits of ``model`` in place; return the last epoch's mean loss per exit.
 
     Each call makes a new optimizer: its state would not fit the averaged model of the next round.
+    What may go on is its second moments.
 
     Parameters
     ----------
@@ -103,6 +105,9 @@ def train(
         Makes the model's arguments of a batch of utterances.
     space : Sequence[int]
         The labels between two utterances in one take; see :func:`efmodel.speech.text.space`.
+    moments : dict of str to Tensor, optional
+        Second moments of earlier rounds, from which the optimizer starts; they become those after
+        this one. See :mod:`client_app.optimizer`. None: it starts from nothing.
 
     Raises
     ------
@@ -113,7 +118,6 @@ def train(
     run_progress = progress(settings, server_round)
     trained = [p for p in model.parameters() if p.requires_grad]
     received = [p.detach().clone() for p in trained] if proximal_mu else []
-    optimizer = AdamW(trained, fused=True)
     prepare_model(model, settings)
     model.train()
     drawn = [
@@ -129,11 +133,15 @@ def train(
         return [take.heard(space) for take in takes]
 
     steps = sum(map(len, epochs))
-    rates = iter([learning_rate(settings, server_round + step / steps) for step in range(steps)])
+    # As if this client had taken as many steps in each round so far.
+    optimizer = continued(model, moments or {}, steps_before=(server_round - 1) * steps)
+    step = 0
     for number, epoch in enumerate(epochs, start=1):
         losses, count = torch.zeros(model.config.num_exits), 0
         for batch in ahead(epoch, heard):
-            optimizer.param_groups[0]["lr"] = next(rates)
+            rate = learning_rate(settings, server_round + step / steps)
+            step += 1
+            set_rate(optimizer, rate, step)
             with autocast(model.device, settings.precision):
                 output = model(**{k: v.to(model.device) for k, v in inputs(batch).items()})
             loss = exits_loss(
@@ -150,4 +158,6 @@ def train(
             optimizer.step()
             losses += output.losses.detach().cpu() * len(batch)
             count += len(batch)
+    if moments is not None:
+        moments.update(second_moments(model, optimizer))
     return (losses / count).tolist()

@@ -27,6 +27,12 @@ PROTOCOL = 3
 ARRAYS = "arrays"
 CONFIG = "config"
 METRICS = "metrics"
+# {tensor name: one number per row} of a request and its reply, see client_app.optimizer. A request
+# with the record, even an empty one, asks for it in the reply.
+SECOND_MOMENTS = "second-moments"
+# The reply of an evaluation with this action: metrics of the personal model, beside METRICS of the
+# model received.
+PERSONAL = "personal"
 SCALES = "scales"  # {tensor name: scale} of a reply in float16 or int8, see efmodel.wire
 
 # Keys of a request's CONFIG record.

@@ -367,6 +367,14 @@ class Settings:
         "all, a function of its training loss or WER, or utterances times capacity (`depth`).",
         one_of("examples", "seconds", "uniform", "loss", "wer", "depth"),
     )
+    client_moments: str = key(
+        AGGREGATION,
+        "fresh",
+        "What the clients' AdamW starts from in each round: nothing (`fresh`), or the mean of the "
+        "second moments that earlier clients ended with, which the `server` keeps and sends, one "
+        "number per row of a tensor.",
+        one_of("fresh", "server"),
+    )
     server_learning_rate: float = key(
         AGGREGATION, 1.0, "Server learning rate of partial-fedavgm.", ABOVE_ZERO
     )
@@ -564,6 +572,18 @@ class Settings:
         "exit's, as a share of them.",
         parsed_by(tolerance, "off, or a number from 0"),
     )
+    personal: str = key(
+        RUN,
+        "off",
+        "After the last round, let every client score the result on its held-out speech, fine-tune "
+        "it on the rest (the `heads` only, or `all` that the run trains) and score it again. The "
+        "report then shows error rates over the clients. `off`: ask no client.",
+        one_of("off", "heads", "all"),
+    )
+    personal_epochs: int = key(
+        RUN, 5, "Passes over a client's own data in that fine-tuning.", at_least(1)
+    )
+    personal_lr: float = key(RUN, 1e-3, "Learning rate of that fine-tuning.", ABOVE_ZERO)
     tracker: str = key(
         RUN,
         "off",

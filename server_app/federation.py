@@ -1,6 +1,7 @@
 """One federation from its first model to its last: the parts of a run, put together."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from logging import INFO, WARNING
 from typing import Any
@@ -28,6 +29,7 @@ from server_app.background import SpareCores
 from server_app.calibration import calibrate
 from server_app.checkpoint import Checkpoints, resumed
 from server_app.evaluation import CentralEvaluation, test_utterances
+from server_app.personal import personalise
 from server_app.privacy import Privacy
 from server_app.results.versions import versions
 from server_app.rounds import Rounds
@@ -99,6 +101,8 @@ def federate(grid: Grid, context: Context) -> RunFolder:
         if model.config.exit_thresholds and test_set:
             score = adaptive_score(model.eval(), tokenizer, test_set, BATCH_SECONDS)
             folder.write_adaptive(score)
+        if settings.personal != "off":
+            score_clients(grid, strategy, settings, request, arrays, model, folder)
         write_results(folder, settings, model, tokenizer)
     return folder
 
@@ -140,6 +144,31 @@ def add_thresholds(
         log(WARNING, "calibration: failed, so the model has no thresholds: %s", error)
     else:
         model.config.update({"exit_thresholds": found})
+
+
+def score_clients(
+    grid: Grid,
+    strategy: RunStrategy,
+    settings: Settings,
+    request: ConfigRecord,
+    arrays: ArrayRecord,
+    model: EarlyExitForCTC,
+    folder: RunFolder,
+) -> None:
+    """Write how well the trained model serves each client, as it is and fine-tuned there.
+
+    Whatever goes wrong, the run ends with its model.
+    """
+    if strategy.client_models(model.config):
+        log(WARNING, "personal models: left out, clients hold no cut of this run's model")
+        return
+    nodes = list(strategy.nodes.met.values())
+    try:
+        results = personalise(grid, nodes, settings, request, arrays, model.owner_exits())
+    except Exception as error:
+        log(WARNING, "personal models: failed: %s", error)
+    else:
+        folder.write_personal({name: asdict(result) for name, result in results.items()})
 
 
 def write_config(folder: RunFolder, config: Mapping[str, Any], after: int) -> None:

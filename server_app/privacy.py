@@ -234,6 +234,9 @@ def _check_keys(settings: Settings) -> None:
     if settings.dp_budget and not settings.has_noise:
         wanted = "wanted 0: set dp-epsilon, dp-noise-multiplier or local-epsilon, too"
         raise SettingsError(f"dp-budget: found {settings.dp_budget}, {wanted}")
+    if settings.local_clip_norm and settings.client_moments != "fresh":
+        wanted = "wanted fresh with local-clip-norm: second moments would not be clipped"
+        raise SettingsError(f"client-moments: found {settings.client_moments!r}, {wanted}")
 
 
 def _read(events: Iterable[Mapping[str, float]]) -> dict[GaussianPrivacyEvent, int]:

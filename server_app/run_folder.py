@@ -119,6 +119,11 @@ class RunFolder:
         return self.path / "adaptive.json"
 
     @property
+    def personal(self) -> Path:
+        """How well the result serves each client, as it is and fine-tuned there, if asked."""
+        return self.path / "personal.json"
+
+    @property
     def privacy(self) -> Path:
         """The rounds with noise so far, in a run with differential privacy."""
         return self.path / "privacy.json"
@@ -172,6 +177,10 @@ class RunFolder:
     def write_adaptive(self, score: Mapping[str, Any]) -> None:
         """Write what adaptive exits give on the test split."""
         atomic_file.write(self.adaptive, (json.dumps(score, indent=2) + "\n").encode())
+
+    def write_personal(self, clients: Mapping[str, Any]) -> None:
+        """Write each client's errors, by its name."""
+        atomic_file.write(self.personal, (json.dumps(clients, indent=2) + "\n").encode())
 
     def write_privacy(self, ledger: Mapping[str, Any]) -> None:
         """Write the rounds with noise so far; no file where there are none."""

@@ -57,7 +57,7 @@ class HeteroFL(PartialFedAvg):
         As for PartialFedAvg.
     **partial : Any
         PartialFedAvg's arguments, but for frozen tensors, noise, clipping and secure aggregation;
-        only in float32, with the coverage "trainers" and no shrinkage.
+        only in float32, with the coverage "trainers", no shrinkage and no client moments.
     """
 
     def __init__(self, owner_exits: Mapping[str, int], **partial: Any) -> None:
@@ -66,6 +66,7 @@ class HeteroFL(PartialFedAvg):
             "wire-dtype": (self.wire_dtype, "float32"),
             "coverage": (self.coverage, "trainers"),
             "shrinkage": (self.shrinkage, 0.0),
+            "client-moments": (self.client_moments, "fresh"),
             "max-update-norm": (partial.get("max_update_norm", "off"), "off"),
             "secure-aggregation": (self.secure is not None, False),
             "freeze or train": ("frozen tensors" if partial.get("frozen") else "all", "all"),

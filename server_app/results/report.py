@@ -7,6 +7,7 @@ from typing import Any
 from efmodel import atomic_file
 from server_app.results.card import lacks_card, training_of, write_card
 from server_app.results.participation import participations
+from server_app.results.personal import distributions
 from server_app.results.run import Run, default_config
 from server_app.results.templates import RUN_PAGE, STYLE, template
 from server_app.run_folder import RunFolder, read_object
@@ -36,7 +37,9 @@ def write_report(run: Path) -> Path:
 def _contents(run: Run) -> dict[str, Any]:
     """Return the values that the page shows."""
     rounds, defaults = run.rounds, default_config()
-    vocabulary = RunFolder.at(run.path).vocabulary
+    folder = RunFolder.at(run.path)
+    vocabulary = folder.vocabulary
+    clients = read_object(folder.personal) if folder.personal.is_file() else {}
     sent = sum(record["bytes-down"] + record["bytes-up"] for record in rounds)
     full = sum(record["bytes-down-full"] + record["bytes-up-full"] for record in rounds)
     seconds = sum(record["train-seconds"] + record["evaluate-seconds"] for record in rounds)
@@ -44,6 +47,11 @@ def _contents(run: Run) -> dict[str, Any]:
         "style": STYLE,
         "vocabulary": read_object(vocabulary) if vocabulary.is_file() else None,
         "training": training_of(run),
+        "personal": [
+            (rate, unit, distributions(clients, unit))
+            for rate, unit in (("WER", "word"), ("CER", "character"))
+            if clients
+        ],
         "name": run.path.name,
         "config": run.config,
         "rounds": rounds,

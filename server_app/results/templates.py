@@ -42,6 +42,27 @@ models in float32){% endif %}; {{ failures }} client rounds lost;
 {% endif %}
 {% if plot %}<img alt="WER and CER per exit over the rounds" src="data:image/png;base64,{{ plot }}">
 {% endif %}
+{% if personal %}
+<h2>Error rates over the clients, each on its own held-out speech at its deepest exit</h2>
+{% for rate, unit, groups in personal %}
+<table>
+<tr><th>{{ rate }} %</th><th>clients</th><th>{{ unit }}s</th><th>median</th>
+<th>worst tenth</th><th>median, personal</th><th>worst tenth, personal</th><th>better</th>
+<th>worse</th></tr>
+{% for each in groups %}
+<tr><td>{{ each.group }}</td><td>{{ each.clients }}</td><td>{{ each.units }}</td>
+{% for value in (each.medians[0], each.worst[0], each.medians[1], each.worst[1]) %}
+<td>{{ "%.1f" % (100 * value) }}</td>{% endfor %}<td>{{ each.better }}</td><td>{{ each.worse }}</td>
+</tr>
+{% endfor %}
+</table>
+{% endfor %}
+<p>Worst tenth: the mean rate of the clients with the highest rates, at least of one. Personal: the
+model after fine-tuning its {{ "heads" if config.personal == "heads" else "weights" }} on the
+client's own speech, {{ config["personal-epochs"] }} passes. Better, worse: clients for which it
+makes fewer errors than the global model, and more. Few words of held-out speech make a
+client's own rate uncertain.</p>
+{% endif %}
 <h2>Nodes</h2>
 <table>
 <tr><th>node</th><th>capacity</th><th>rounds joined</th><th>of</th><th>minutes</th>

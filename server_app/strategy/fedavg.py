@@ -10,7 +10,7 @@ from flwr.common import NDArray, log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
-from efmodel.protocol import CAPACITY, METRICS
+from efmodel.protocol import CAPACITY, METRICS, SECOND_MOMENTS
 from server_app.strategy import averaging, clipping, contract, exit_metrics
 from server_app.strategy.arrays import packed, view
 from server_app.strategy.base import RunStrategy
@@ -44,6 +44,10 @@ class PartialFedAvg(RunStrategy, FedAvg):
         ``averaging.include``.
     weighting : str (default: "examples")
         How a client's weight is computed, see ``efmodel.weighting``.
+    client_moments : str (default: "fresh")
+        The clients' AdamW starts from nothing in each round, or ("server") from the mean of the
+        second moments that their AdamW ended with, see ``client_app.optimizer``. Of each tensor it
+        is the mean over its trainers of the last round in which it had any.
     seed : int (default: 0)
         Decides each round's cohort.
     node_timeout : float (default: 3600)
@@ -86,6 +90,7 @@ class PartialFedAvg(RunStrategy, FedAvg):
         shrinkage: float = 0.0,
         average_rounds: int = 1,
         weighting: str = "examples",
+        client_moments: str = "fresh",
         seed: int = 0,
         node_timeout: float = 3600.0,
         select: str = "",
@@ -112,6 +117,11 @@ class PartialFedAvg(RunStrategy, FedAvg):
         parts = len(self.owner_exits.keys() - self.frozen) if clip_by == "tensor" else 0
         self.bound = clipping.Bound.parsed(max_update_norm, parts)
         self.noise = clipping.noise(dp_noise_multiplier, self.bound.norm, weighting)
+        self.client_moments = client_moments
+        if client_moments == "server" and (secure_aggregation or self.noise):
+            key = "secure-aggregation" if secure_aggregation else "dp-noise-multiplier"
+            why = "second moments would travel without masks and noise"
+            raise ValueError(f"client-moments: found 'server', wanted fresh with {key}: {why}")
         self.poisson = dp_sampling == "poisson"
         if self.poisson and weighting != "uniform":
             why = "dp-sampling = poisson divides by the number of trainers on average"
@@ -140,6 +150,7 @@ class PartialFedAvg(RunStrategy, FedAvg):
         log(INFO, "\t│\t├── Coverage: %s", self.coverage)
         log(INFO, "\t│\t├── Shrinkage: %g clients", self.shrinkage)
         log(INFO, "\t│\t├── Rounds in the result's mean: %d", self.average_rounds)
+        log(INFO, "\t│\t├── Clients' second moments: %s", self.client_moments)
         log(INFO, "\t│\t├── Secure aggregation: %s", "on" if self.secure else "off")
         log(INFO, "\t│\t└── Weighting: %s", self.weighting)
         super().summary()
@@ -158,6 +169,8 @@ class PartialFedAvg(RunStrategy, FedAvg):
             raise ValueError(f"owner_exits and arrays differ in {sorted(names)[:3]}")
         self.report, self.arrays = RoundReport(server_round), arrays
         self.requests.start_round(server_round, arrays, config)
+        if self.client_moments == "server":
+            self.requests.second_moments = self.moments.setdefault(SECOND_MOMENTS, {})
         ready, self.report.unmet = self.nodes.gather(grid, self.min_available_nodes, config)
         if self.poisson:
             nodes = flip_coins(ready, self.fraction_train)
@@ -198,6 +211,7 @@ class PartialFedAvg(RunStrategy, FedAvg):
         current = {name: view(array) for name, array in self.arrays.items()}
         mean = self.running_mean(current)
         fold = self.secure.sum(mean) if self.secure else Fold(mean, current, self.bound)
+        second_moments = PartialMean("trainers")
         capacities = {node.capacity for node in self._cohort.messages}
         wanted = {capacity: self._wanted(capacity) for capacity in capacities}
         kept: list[RecordDict] = []  # metrics only: a few numbers a client
@@ -208,6 +222,7 @@ class PartialFedAvg(RunStrategy, FedAvg):
                     raise BadReplyError("found a second reply of the same node")
                 update = self._reader.read(reply, wanted.get(node.capacity), node.capacity)
                 fold.add(update)
+                second_moments.add(update.second_moments, update.weight)
             except BadReplyError as error:
                 self.report.leave_out(node.name, str(error))
                 self.requests.frozen.lost_by(node)
@@ -224,8 +239,16 @@ class PartialFedAvg(RunStrategy, FedAvg):
         mean = fold.result()
         if self.secure and not mean.weights:  # what was accepted stays masked
             return None, None
+        if self.client_moments == "server":
+            self._keep(second_moments)
         metrics = self.train_metrics_aggr_fn(kept, self.weighted_by_key) if kept else MetricRecord()
         return self._new_arrays(mean, current), metrics
+
+    def _keep(self, second_moments: PartialMean) -> None:
+        """Keep the mean second moments of the tensors that the round's clients trained."""
+        kept = self.moments.setdefault(SECOND_MOMENTS, {})
+        for name in second_moments.weights:
+            kept[name] = second_moments.mean(name, np.zeros(1, np.float32))
 
     def _wanted(self, capacity: int) -> ArrayRecord:
         """Return tensors of the names, types and shapes that a client of that capacity returns."""

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from textwrap import shorten
 from typing import TypeVar
 
@@ -11,6 +11,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.common import NDArray
 
 from efmodel import wire
+from efmodel.protocol import SECOND_MOMENTS
 from efmodel.weighting import WEIGHTINGS, MetricError, examples_of, weight_of
 from server_app.strategy.arrays import view
 
@@ -29,12 +30,13 @@ def content_of(reply: Message) -> tuple[ArrayRecord, MetricRecord]:
     Raises
     ------
     BadReplyError
-        If the reply is an error, or does not carry exactly one record of each.
+        If the reply is an error, or does not carry exactly one record of each, beside moments.
     """
     if reply.has_error():
         raise BadReplyError(error_reason(reply))
     metrics = _only_record(reply.content.metric_records.values(), MetricRecord)
-    return _only_record(reply.content.array_records.values(), ArrayRecord), metrics
+    arrays = [r for key, r in reply.content.array_records.items() if key != SECOND_MOMENTS]
+    return _only_record(arrays, ArrayRecord), metrics
 
 
 def _only_record(records: Iterable[Record], kind: type[Record]) -> Record:
@@ -101,6 +103,26 @@ def read_scales(
     return scales
 
 
+def read_moments(reply: Message, arrays: dict[str, NDArray]) -> dict[str, NDArray]:
+    """Return the second moments that a reply carries: one number per row of a returned tensor.
+
+    Clients clip their gradients to a norm of 1, so that no larger number can be true.
+
+    Raises
+    ------
+    BadReplyError
+        Naming the tensor whose moments do not fit.
+    """
+    moments = {}
+    for name, array in reply.content.array_records.get(SECOND_MOMENTS, ArrayRecord()).items():
+        if name not in arrays:
+            raise BadReplyError(f"{SECOND_MOMENTS}: found {name}, which the reply does not hold")
+        moments[name] = _read_array(name, array, "float32", arrays[name].shape[:1])
+        if not ((moments[name] >= 0) & (moments[name] <= 1)).all():
+            raise BadReplyError(f"{SECOND_MOMENTS}: {name}: wanted numbers from 0 to 1")
+    return moments
+
+
 def error_reason(reply: Message) -> str:
     """Return why a node failed, in one line of at most 200 characters.
 
@@ -121,6 +143,8 @@ class ClientUpdate:
     scales: dict[str, float] | None  # of each tensor that came as a change; None: all are values
     weight: float  # w_k, above 0
     metrics: MetricRecord
+    # Second moments of the client's optimizer: one number per row of each tensor.
+    second_moments: dict[str, NDArray] = field(default_factory=dict)
 
 
 class UpdateReader:
@@ -178,4 +202,5 @@ class UpdateReader:
         arrays, scales = read_arrays(record, sent, self.wire_dtype), None
         if self.wire_dtype != "float32":
             scales = read_scales(reply.content.config_records.values(), arrays, sent)
-        return ClientUpdate(reply.metadata.src_node_id, arrays, scales, weight, metrics)
+        moments = read_moments(reply, arrays)
+        return ClientUpdate(reply.metadata.src_node_id, arrays, scales, weight, metrics, moments)

@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Mapping
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from flwr.common import NDArray
 
 from efmodel import wire
-from efmodel.protocol import CAPACITY, FROZEN_SET, SERVER_ROUND, WIRE_DTYPE
+from efmodel.protocol import CAPACITY, FROZEN_SET, SECOND_MOMENTS, SERVER_ROUND, WIRE_DTYPE
+from server_app.strategy.arrays import packed
 from server_app.strategy.cohort import FrozenTensors
 from server_app.strategy.node import Node
 
@@ -38,6 +40,8 @@ class Requests:
         self.keys = keys
         self.config = ConfigRecord()
         self.sent = ArrayRecord()  # this round's model in the type that is sent
+        # Second moments of the clients' optimizers, by tensor; None if they keep none.
+        self.second_moments: Mapping[str, NDArray] | None = None
 
     def start_round(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord) -> None:
         """Take this round's model, and the configuration that all of its requests carry."""
@@ -76,4 +80,13 @@ class Requests:
             config[FROZEN_SET] = self.frozen.key(self.sent, capacity)
         left_out = self.frozen.names if holds_frozen else frozenset()
         arrays_key, config_key = self.keys
-        return RecordDict({arrays_key: self.tensors(capacity, left_out), config_key: config})
+        content = RecordDict({arrays_key: self.tensors(capacity, left_out), config_key: config})
+        if self.second_moments is not None:
+            content[SECOND_MOMENTS] = ArrayRecord(
+                {
+                    name: packed(self.second_moments[name])
+                    for name in self.trained(capacity)
+                    if name in self.second_moments
+                }
+            )
+        return content

@@ -162,7 +162,7 @@ def test_it_falls_within_a_round_too(whole, tokenizer, folder, monkeypatch):
             rates.append(self.param_groups[0]["lr"])
             return super().step(closure)
 
-    monkeypatch.setattr("client_app.training.AdamW", Watched)
+    monkeypatch.setattr("client_app.optimizer.AdamW", Watched)
     run = {"rounds": 1, "local-epochs": 5, "batch-utterances": 5, "lr": 0.01}
     app(ask(whole, tokenizer, "train"), context(run, **{"data-path": str(folder)}))
     assert len(rates) > 40 and rates[:28] == [0.01] * 28

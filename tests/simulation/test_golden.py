@@ -29,6 +29,7 @@ def golden_run(folder: Path) -> list[dict[str, Any]]:
     changes = {
         "rounds": 2, "local-epochs": 1, "evaluate-every": 1, "fraction-train": 1.0,
         "max-speakers": 2, "partition": "dirichlet:1", "output": str(folder),
+        "personal": "heads", "personal-epochs": 1,
     }  # fmt: skip
     config = {**defaults(), **changes}
 
@@ -63,6 +64,10 @@ def test_two_rounds_give_what_they_gave(tmp_path):
     adaptive = json.loads((tmp_path / "run" / "adaptive.json").read_text())
     assert adaptive["policy"] == "confidence" and 2 <= adaptive["layers"] <= 6
     assert 0.4 < adaptive["multiply-adds"] <= 1
+    # Clients scored the result, and what they made of it, on speech that all but one held out.
+    personal = json.loads((tmp_path / "run" / "personal.json").read_text())
+    assert len(personal) == 5 and {client["capacity"] for client in personal.values()} == {1, 2, 3}
+    assert all(client["words"] and len(client["word_errors"]) == 2 for client in personal.values())
     assert "With adaptive exits" in (tmp_path / "run" / "report.html").read_text()
 
 

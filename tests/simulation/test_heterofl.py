@@ -208,6 +208,7 @@ def test_at_full_width_it_is_partial_fedavg(model, tokenizer):
     [
         ({"wire_dtype": "int8"}, "wire-dtype: found 'int8', wanted float32"),
         ({"coverage": "cohort"}, "coverage: found 'cohort', wanted trainers"),
+        ({"client_moments": "server"}, "client-moments: found 'server', wanted fresh"),
         ({"max_update_norm": "auto"}, "max-update-norm: found 'auto', wanted off"),
     ],
 )

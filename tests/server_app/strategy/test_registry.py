@@ -89,6 +89,7 @@ FLOWERS = "flwr.serverapp.strategy:"
         ("dp_noise_multiplier", 0.5), ("max_update_norm", "3"), ("wire_dtype", "int8"),
         ("select", "capacity>=2"), ("over_sample", 1.5), ("coverage", "cohort"),
         ("weighting", "uniform"), ("server_momentum", 0.5), ("eta", 0.5),
+        ("client_moments", "server"),
     ],
 )  # fmt: skip
 def test_keys_that_a_whole_model_strategy_ignores_are_refused(refuse, key, value):

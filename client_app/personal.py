@@ -1,0 +1,61 @@
+"""A personal model: the result of a run, fine-tuned on this node's own speech and kept here."""
+
+from dataclasses import replace
+
+from flwr.app import Message, MetricRecord, RecordDict
+
+from client_app.recordings import recordings
+from client_app.round import checked_capacity, cut_model, held_out_metrics, training_seed
+from client_app.task import Task
+from client_app.training import train
+from efmodel.evaluation import score
+from efmodel.model.frozen import parse
+from efmodel.model.precision import autocast
+from efmodel.protocol import METRICS, PERSONAL, read_model
+from efmodel.settings import Settings
+from efmodel.speech.text import space
+
+
+def personalise(task: Task, message: Message) -> Message:
+    """Fine-tune the message's model; reply with what it gets wrong before and after.
+
+    Both are scored on held-out speech. A node that holds none out trains nothing. No tensor and no
+    text leaves the node.
+
+    Raises
+    ------
+    CapacityError
+        If the message holds a deeper model than this node can train.
+    DataError
+        If the node's recordings are missing or none can be used.
+    """
+    settings = task.settings
+    config, tokenizer = read_model(task.request)
+    model = cut_model(task, message, config.cut(checked_capacity(task)))
+    speech = recordings(task, config, tokenizer)
+    part = "heads" if settings.personal == "heads" else settings.train
+    parse(settings.freeze, part, config.num_hidden_layers).keep(model)
+
+    def metrics() -> MetricRecord:
+        with autocast(model.device, settings.precision):
+            scores = score(model, speech.held_out, tokenizer, settings.batch_seconds)
+        return MetricRecord(held_out_metrics(scores, model.config.num_exits))
+
+    reply = RecordDict({METRICS: metrics()})
+    if speech.held_out:
+        train(
+            model, speech.to_train, fine_tuning(settings), server_round=1,
+            seed=training_seed(task), space=space(tokenizer),
+        )  # fmt: skip
+    reply[PERSONAL] = metrics()
+    return Message(reply, reply_to=message)
+
+
+def fine_tuning(settings: Settings) -> Settings:
+    """Return the run config of the fine-tuning: a run of one round, with its own epochs and rate.
+
+    The learning rate falls to 0 within it, unless the run's is constant.
+    """
+    return replace(
+        settings, rounds=1, local_epochs=settings.personal_epochs, lr=settings.personal_lr
+    )
