@@ -25,7 +25,7 @@ SEED = 0  # of who goes, how and when
 FLEET = [f"device-{number}" for number in range(1, 21)]
 PIONEERS = FLEET[:5]  # are there from the beginning; all at once would measure in 32 GB
 MOST_AWAY = 6  # devices at a time, once all have arrived
-PAUSES = (15.0, 45.0)  # seconds between two that come or go
+PAUSES = (20.0, 60.0)  # seconds between two that come or go
 KEYS = {
     "rounds": 10, "min_nodes": 4, "min_train_nodes": 2, "fraction_train": 0.5, "local_epochs": 1,
     "data": "audiofolder", "data_path": "", "max_seconds": 5.0, "round_timeout": 300.0,
@@ -67,12 +67,18 @@ class Coming:
 
     def __init__(self, federation: Federation) -> None:
         self.federation = federation
+        self.ids = {name: federation.register(name) for name in PIONEERS}
         self.random = random.Random(SEED)
         self.away: dict[str, Callable[[], object]] = {
-            name: lambda name=name: self.start(name) for name in FLEET if name not in PIONEERS
+            name: lambda name=name: self.arrive(name) for name in FLEET if name not in PIONEERS
         }
         self.counts = dict.fromkeys(("stop", "kill", "cut", "come"), 0)
         self.due = time.monotonic()
+
+    def arrive(self, name: str) -> None:
+        """Let a new device in."""
+        self.ids[name] = self.federation.register(name)
+        self.start(name)
 
     def start(self, name: str) -> None:
         """Start a device's container, for the first time or again."""
@@ -115,6 +121,7 @@ def compose_file() -> dict:
             "environment": {"NAME": name, "DATA": f"/data/{name}", "NODE_CONFIG": ""},
             "volumes": [f"state-{name}:/state", f"cache-{name}:/cache"],
             "networks": ["devices"],
+            "healthcheck": {"disable": True},  # twenty a minute would take a third of a core
         }
         for name in FLEET
     }
@@ -129,12 +136,12 @@ def compose_file() -> dict:
 def test_twenty_devices_come_and_go_and_nothing_leaks(tmp_path):
     device_folders(tmp_path / "speech", FLEET, 8, source=SPEECHOCEAN)
     with Federation(tmp_path, compose_file(), FLEET, [*SERVER, *PIONEERS]) as federation:
-        ids = federation.register_all()
-        federation.wait_for([ids[name] for name in PIONEERS])
+        coming = Coming(federation)
+        federation.wait_for(coming.ids.values(), 600)
         servers = ("superlink", "superexec")
         before = {service: Use.of(federation, service) for service in servers}
         run_id = federation.run(**KEYS)
-        coming, uses, began = Coming(federation), [], time.monotonic()
+        uses, began = [], time.monotonic()
         while len(federation.rounds()) < KEYS["rounds"]:
             coming.go_on()
             if len(federation.rounds()) > len(uses):
@@ -146,12 +153,23 @@ def test_twenty_devices_come_and_go_and_nothing_leaks(tmp_path):
 
         for name in [*coming.away]:
             coming.come(name)
-        federation.wait_for(ids.values(), 600)
+        federation.wait_for(coming.ids.values(), 600)
         after = {service: Use.of(federation, service) for service in [*servers, *FLEET]}
-        print(coming.counts)
-        for service, use in (before | after).items():
-            print(service, before.get(service), use)
-        assert [record["answered"] > 0 for record in federation.rounds()] == [True] * KEYS["rounds"]
+        print(coming.counts, "\nbefore", before, "\nafter", after)
+        rounds = federation.rounds()
+    assert [record["round"] for record in rounds] == [*range(1, KEYS["rounds"] + 1)]
+    assert all(record["answered"] for record in rounds)
+
+    # By round 5 all devices have arrived; from then on nothing may grow.
+    for service in servers:
+        middle, end = uses[4][service], after[service]
+        assert end.memory < middle.memory + 100 and end.handles < middle.handles + 20, service
+        assert end.disk < 2 * middle.disk + 10, service
+        assert end.processes == before[service].processes, service
+        assert end.temporary <= before[service].temporary, service
+    devices = [after[name] for name in FLEET]
+    assert {(use.processes, use.temporary) for use in devices} == {(2, 0)}
+    assert max(use.disk for use in devices) < 10
 
 
 def tell(record: dict, uses: dict[str, Use], began: float) -> None:
