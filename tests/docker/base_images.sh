@@ -20,7 +20,7 @@ import() {
         --exclude=./etc/apt/sources.list --exclude=./etc/resolv.conf --exclude=./usr/share/doc/* \
         --exclude=./usr/share/man/* --exclude=./usr/share/locale/* --exclude=./var/log/*.log --exclude=./var/log/apt \
         --exclude=./proc/* --exclude=./sys/* --exclude=./dev/* . |
-        docker import --platform "linux/$arch" "$@" - "$tag" >/dev/null
+        docker import "$@" - "$tag" >/dev/null
     docker image ls "$tag" --format '{{.Repository}}:{{.Tag}} {{.Size}}'
 }
 

@@ -5,6 +5,7 @@ Run with ``pytest -m 'docker and not slow'``: 4 minutes where there is no base i
 
 import secrets
 import subprocess
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -33,13 +34,19 @@ def test_settings_of_package_registries_stand_in_no_image():
 
 
 def test_it_transcribes_as_torch_does_here(tmp_path):
-    model = write_abc(tmp_path / "model")
-    export(*load(model, None), tmp_path / "exported")
-    soundfile.write(tmp_path / "tone.flac", tone(2.0), 16_000)
-    subprocess.run(["chmod", "-R", "a+rX", tmp_path], check=True)
+    heard, wanted = transcribe("ef-asr-listener", tmp_path)
+    assert heard == wanted == "b"
+
+
+def transcribe(image: str, folder: Path, *options: str) -> tuple[str, str]:
+    """Return what an image hears in a tone, and what torch hears in it."""
+    model = write_abc(folder / "model")
+    export(*load(model, None), folder / "exported")
+    soundfile.write(folder / "tone.flac", tone(2.0), 16_000)
+    subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
     printed = docker(
-        "run", "--rm", "--read-only", "--network", "none", "--volume", f"{tmp_path}:/data:ro",
-        "ef-asr-listener", "transcribe", "tone.flac", "--model", "exported", "--exit", "2",
+        "run", "--rm", "--read-only", "--network", "none", "--volume", f"{folder}:/data:ro",
+        *options, image, "transcribe", "tone.flac", "--model", "exported", "--exit", "2",
     )  # fmt: skip
-    assert Recogniser.from_pretrained(model, exit=2).transcribe(tmp_path / "tone.flac").text == "b"
-    assert printed.split()[0] == "b"  # what follows is standard error
+    wanted = Recogniser.from_pretrained(model, exit=2).transcribe(folder / "tone.flac").text
+    return printed.split()[0], wanted  # what follows is standard error
