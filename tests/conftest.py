@@ -17,7 +17,7 @@ from efmodel.speech import vocabulary
 torch.set_num_threads(1)  # the tests' tensors are small: a second thread mostly waits
 
 
-PROGRAMS = ("programs", "deployment", "site")  # markers of tests that take long
+PROGRAMS = ("programs", "deployment", "docker", "site")  # markers of tests that take long
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

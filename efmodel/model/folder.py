@@ -6,6 +6,7 @@ copy of the code, which would grow old.
 """
 
 import json
+import shutil
 from pathlib import Path
 
 from transformers import Wav2Vec2FeatureExtractor
@@ -34,8 +35,13 @@ def complete(folder: Path) -> None:
     """Write the module that ``AUTO_MAP`` names, and the processor's configuration.
 
     ``AutoProcessor`` and the pipeline for speech recognition want these and the tokenizer.
+    Whoever may read the module may read the weights, which safetensors 0.8 writes for the owner
+    alone, whatever the umask.
     """
-    (folder / f"{_MODULE}.py").write_text(_MODELLING, encoding="utf-8")
+    module = folder / f"{_MODULE}.py"
+    module.write_text(_MODELLING, encoding="utf-8")
+    for weights in folder.glob("*.safetensors"):
+        shutil.copymode(module, weights)
     extractor = Wav2Vec2FeatureExtractor(
         sampling_rate=SAMPLE_RATE,
         do_normalize=False,  # the model's front end does it

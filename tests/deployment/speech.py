@@ -11,7 +11,9 @@ import soundfile
 from efmodel.speech import corpus
 
 SHARED = Path(__file__).parents[3] / "shared" / "speech"
-FSDD, ARABIC = SHARED / "fsdd" / "train", SHARED / "arabic" / "train"
+FSDD, ARABIC, SPEECHOCEAN = (
+    SHARED / name / "train" for name in ("fsdd", "arabic", "speechocean762")
+)
 
 
 def device_folders(

@@ -1,11 +1,13 @@
 #!/bin/sh
 # Make the base images that docker/ names from Debian's packages, where no image registry is at hand.
 #   sudo tests/docker/base_images.sh        (needs debootstrap and docker; 2 minutes, 300 MB)
-# MIRROR: where to get Debian from (the default is debootstrap's own). PYTHON, NGINX: the images' names.
-# They are not the public images: the same Python and a slightly older nginx, in the same places.
+# MIRROR: where to get Debian from (the default is debootstrap's own). PYTHON, NGINX: the images' names;
+# an empty NGINX leaves that one out. ARCH: such as arm64, which needs qemu-user-static where it is not
+# this machine's. They are not the public images: the same Python and a slightly older nginx, in the same places.
 set -eu
 python=${PYTHON:-python:3.11-slim-bookworm}
-nginx=${NGINX:-nginx:1.28-alpine}
+nginx=${NGINX-nginx:1.28-alpine}
+arch=${ARCH:-$(dpkg --print-architecture)}
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 
@@ -22,9 +24,10 @@ import() {
     docker image ls "$tag" --format '{{.Repository}}:{{.Tag}} {{.Size}}'
 }
 
-debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates \
+debootstrap --arch "$arch" --variant=minbase --include=python3,python3-venv,ca-certificates \
     bookworm "$root" ${MIRROR:+"$MIRROR"} >/dev/null
 import "$python" --change 'CMD ["python3"]'
+[ "$nginx" ] || exit 0
 
 # Places and defaults as in the public image, which conf.d/default.conf and compose.yml count on.
 chroot "$root" apt-get install -qq -y --no-install-recommends nginx-light >/dev/null 2>&1

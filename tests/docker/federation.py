@@ -5,7 +5,7 @@ import os
 import secrets
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -41,14 +41,17 @@ class Federation(Control):
         A compose file that changes ``compose.federation.yml``.
     devices : list of str
         The names of the devices' services.
+    services : sequence of str
+        What to start at first; by default everything.
     """
 
     def __init__(
-        self, folder: Path, override: dict[str, Any] | None = None, devices: list[str] = DEVICES
-    ) -> None:
+        self, folder: Path, override: dict[str, Any] | None = None, devices: list[str] = DEVICES,
+        services: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         names = ["superlink", "gate", "localhost", "127.0.0.1"]
         super().__init__(folder, names, devices, free_port())
-        self.devices = devices
+        self.devices, self.services = devices, services
         self.gate = free_port()
         self.runs = folder / "runs"
         self.runs.mkdir()
@@ -63,7 +66,7 @@ class Federation(Control):
 
     def __enter__(self) -> "Federation":
         try:
-            self.compose("up", "--detach", "--no-build")
+            self.compose("up", "--detach", "--no-build", *self.services)
         except BaseException:
             self.remove()
             raise

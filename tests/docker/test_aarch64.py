@@ -1,7 +1,8 @@
 """The dependencies resolve for a Raspberry Pi's processor; under qemu it trains, and it listens.
 
-``pytest -m slow tests/docker`` downloads an arm64 Python from Debian and 5 GB of wheels;
-``pytest -m slow tests/docker -k listens`` does with 60 MB of wheels.
+``pytest -m slow tests/docker/test_aarch64.py`` downloads an arm64 Python from Debian and 5 GB of
+wheels; with ``-k listens`` it does with 60 MB of wheels, with ``-k image`` it builds the listener's
+image (root and an engine; it lets the kernel start arm64 programs meanwhile).
 """
 
 import json
@@ -21,6 +22,9 @@ from efmodel.decoding.stages import run
 from efmodel.export import int8
 from efmodel.export.onnx import export
 from efmodel.model.stages import Engine
+from tests.docker.federation import docker
+from tests.docker.images import try_to_build
+from tests.docker.test_listener import transcribe
 from tests.efmodel.export.conftest import random_model
 from tests.efmodel.export.test_onnx import voices
 from tests.efmodel.export.test_onnx_asr import talkative
@@ -42,6 +46,10 @@ CPU variant\t: 0x0
 CPU part\t: 0xd08
 CPU revision\t: 3
 """
+# How the kernel tells programs for arm64 (elf.h: 64 bits, little-endian, machine 183).
+BINFMT = Path("/proc/sys/fs/binfmt_misc")
+ELF = r"\x7fELF\x02\x01\x01" + r"\x00" * 9 + r"\x02\x00\xb7\x00"
+MASK = r"\xff" * 7 + r"\x00" + r"\xff" * 8 + r"\xfe\xff\xff\xff"
 STEP = """
 import json, platform
 import torch
@@ -143,6 +151,39 @@ def test_it_listens_and_hears_what_is_heard_here(python, tokenizer, tmp_path, we
     assert found == wanted
 
 
+@pytest.fixture
+def emulated(tmp_path):
+    """Let this machine's kernel start arm64 programs, also in containers."""
+    if os.geteuid() or not shutil.which("apt-get"):
+        pytest.skip("no root on Debian")
+    if not (BINFMT / "register").exists():
+        mount = ["mount", "-t", "binfmt_misc", "binfmt_misc", BINFMT]
+        if subprocess.run(mount, capture_output=True).returncode:
+            pytest.skip("a kernel without binfmt_misc")
+    entry = BINFMT / "ef-asr-test-aarch64"
+    (BINFMT / "register").write_text(f":{entry.name}:M::{ELF}:{MASK}:{qemu(tmp_path)}:F")
+    yield
+    entry.write_text("-1")
+
+
+@pytest.mark.docker
+@pytest.mark.timeout(3600)
+def test_the_listener_s_image_is_built_and_transcribes(listener, emulated, tmp_path):
+    base, image = "ef-asr-test-python-arm64", "ef-asr-test-listener-arm64"
+    variables = {"ARCH": "arm64", "PYTHON": base, "NGINX": ""}
+    script = ROOT / "tests/docker/base_images.sh"
+    subprocess.run([script], check=True, env={**os.environ, **variables})
+    options = ["--build-arg", f"BASE={base}", "--tag", image]
+    done = try_to_build("listener", "", ROOT, *options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    architecture = ["run", "--rm", "--entrypoint", "uname", image, "-m"]
+    assert docker(*architecture).strip() == "aarch64"
+    print(docker("image", "ls", image))
+    (tmp_path / "cpuinfo").write_text(CPU)
+    heard, wanted = transcribe(image, tmp_path, "--volume", f"{tmp_path}/cpuinfo:/proc/cpuinfo:ro")
+    assert heard == wanted == "b"
+
+
 def step(command: list[object], **environment: str) -> tuple[str, list[float]]:
     """Run two training steps; return the processor and the losses."""
     done = subprocess.run(
@@ -156,20 +197,23 @@ def step(command: list[object], **environment: str) -> tuple[str, list[float]]:
 
 def arm64(folder: Path) -> tuple[Path, Path]:
     """Unpack qemu-user and an arm64 root with Python; return both. Nothing is installed."""
-    native, foreign = folder / "native", folder / "foreign"
-    for apt in (native, foreign):
-        (apt / "lists/partial").mkdir(parents=True)
-        (apt / "cache/archives/partial").mkdir(parents=True)
-    fetch(native, ["qemu-user-static"])
-    fetch(foreign, PACKAGES, "APT::Architecture=arm64", "APT::Architectures=arm64")
-    for apt in (native, foreign):
-        for package in apt.glob("cache/archives/*.deb"):
-            subprocess.run(["dpkg", "-x", package, apt / "root"], check=True)
-    return native / "root/usr/bin/qemu-aarch64-static", foreign / "root"
+    root = unpack(folder / "foreign", PACKAGES, "APT::Architecture=arm64",
+                  "APT::Architectures=arm64")  # fmt: skip
+    return qemu(folder), root
 
 
-def fetch(apt: Path, packages: list[str], *options: str) -> None:
-    """Download packages and their dependencies; package lists and state stay in ``apt``."""
+def qemu(folder: Path) -> Path:
+    """Unpack the program that runs arm64 programs, and return it."""
+    return unpack(folder / "native", ["qemu-user-static"]) / "usr/bin/qemu-aarch64-static"
+
+
+def unpack(apt: Path, packages: list[str], *options: str) -> Path:
+    """Download packages with their dependencies, and return the folder that they are unpacked to.
+
+    Package lists and state stay in ``apt``.
+    """
+    for folder in ("lists/partial", "cache/archives/partial"):
+        (apt / folder).mkdir(parents=True)
     state = [f"Dir::State::Lists={apt}/lists", "Dir::State::status=/dev/null"]
     state += [f"Dir::Cache={apt}/cache", "Debug::NoLocking=1", "APT::Sandbox::User=root"]
     command = ["apt-get", *(word for option in [*state, *options] for word in ("-o", option))]
@@ -177,3 +221,6 @@ def fetch(apt: Path, packages: list[str], *options: str) -> None:
         pytest.skip("Debian's packages are out of reach")
     download = ["install", "--download-only", "--no-install-recommends", "-y", *packages]
     subprocess.run([*command, *download], check=True, capture_output=True)
+    for package in apt.glob("cache/archives/*.deb"):
+        subprocess.run(["dpkg", "-x", package, apt / "root"], check=True)
+    return apt / "root"

@@ -1,6 +1,7 @@
 """A saved model in transformers: Auto classes, the speech recognition pipeline, Trainer."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -78,6 +79,15 @@ def test_a_processor_lies_in_the_folder_and_leaves_the_waveform_to_the_model(sav
     assert torch.equal(inputs["input_values"], torch.from_numpy(tone(1))[None])
     assert inputs["attention_mask"].tolist() == [[1] * 16_000]
     assert processor(text="hello").input_ids == [vocabulary.CHARACTERS[x] for x in "hello"]
+
+
+def test_who_may_read_a_saved_model_is_what_the_umask_says(tmp_path):
+    before = os.umask(0o027)
+    try:
+        saved = save(tmp_path / "model")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in saved.iterdir()} == {0o640}
 
 
 IN_A_PROCESS = """
