@@ -1,5 +1,6 @@
 """What each node contributed to a run: rounds, seconds, bytes, failures and capacity."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,7 +31,7 @@ class Participation:
 
 
 def participations(rounds: Iterable[dict[str, Any]]) -> dict[str, Participation]:
-    """Return each node's totals by node name, from the records of ``metrics.jsonl``."""
+    """Return each node's totals by node name, in order, from the records of ``metrics.jsonl``."""
     nodes: dict[str, Participation] = {}
     for record in rounds:
         for name, capacity in record["capacities"].items():
@@ -46,4 +47,9 @@ def participations(rounds: Iterable[dict[str, Any]]) -> dict[str, Participation]
             node.audio_seconds += update["audio_seconds"]
             node.bytes_down += update["bytes_down"]
             node.bytes_up += update["bytes_up"]
-    return dict(sorted(nodes.items()))
+    return {name: nodes[name] for name in sorted(nodes, key=_counted)}
+
+
+def _counted(name: str) -> list[str | int]:
+    """Return a name's text and numbers in turn, so that node 2 comes before node 10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]

@@ -52,6 +52,12 @@ def test_what_a_node_did_over_the_rounds(run):
     assert nodes["ghost"].failures == {3: "its query failed"} and nodes["ghost"].asked == 0
 
 
+def test_nodes_are_in_the_order_of_their_numbers():
+    names = [f"partition {number}" for number in range(12)] + ["pi"]
+    rounds = [one_round(1, dict.fromkeys(reversed(names), 1), {})]
+    assert list(participations(rounds)) == names
+
+
 class Cells(HTMLParser):
     """The rows of a page's tables, and what it would load or run."""
 
