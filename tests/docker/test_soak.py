@@ -86,13 +86,13 @@ class Coming:
         self.federation.compose("up", "--detach", "--no-build", "--no-deps", name)
 
     def go_on(self) -> None:
-        """Let a device leave or come back, if it is time for one."""
-        if time.monotonic() < self.due:
+        """Let a device leave or come back, if all have arrived and it is time for one."""
+        if len(self.ids) < len(FLEET) or time.monotonic() < self.due:
             return
         if len(self.away) > self.random.randint(0, MOST_AWAY):
             self.come(self.random.choice([*self.away]))
         else:
-            here = [name for name in self.ids if name not in self.away]
+            here = [name for name in FLEET if name not in self.away]
             self.leave(self.random.choice(here), self.random.choice(["stop", "kill", "cut"]))
         self.due = time.monotonic() + self.random.uniform(*PAUSES)
 
