@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from efmodel.errors import shown_errors
+from efmodel.light_imports import prepare_transformers
 
 
 @shown_errors()
@@ -73,6 +74,8 @@ def doctor(
         if not host or not port.isdigit():
             raise UserError(f"superlink: found {superlink!r}, wanted HOST:PORT")
         server = Server(host.strip("[]"), int(port), insecure, root_certificates)
+    if data_path:
+        prepare_transformers()  # every start of a device waits for this command
     wrong = 0
     for finding in examine(server, data_path):
         wrong += bool(finding.advice)
