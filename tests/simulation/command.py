@@ -49,8 +49,9 @@ def ef_asr(
 def start(
     *arguments: str, cwd: Path, program: str = "", **variables: str
 ) -> "subprocess.Popen[str]":
-    """Start the command with Ctrl-C enabled, which a shell disables for background jobs.
+    """Start the command as a terminal does.
 
+    A shell has background jobs ignore Ctrl-C, and ``nohup`` the end of the terminal.
     ``program`` is Python that runs the command, where a test changes something in it first.
     """
     command = [sys.executable, "-c", program] if program else [EF_ASR]
@@ -61,8 +62,14 @@ def start(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=heed_signals,
     )
+
+
+def heed_signals() -> None:
+    """Let this process end by Ctrl-C and with its terminal, whatever its parent ignores."""
+    for each in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(each, signal.SIG_DFL)
 
 
 def processes(folder: Path) -> list[psutil.Process]:
