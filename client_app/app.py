@@ -1,16 +1,16 @@
 """The ClientApp: what a node does with a query, a training message and an evaluation.
 
 On a device each message starts a new process. Training and evaluation need torch and transformers:
-they are imported with ``client_app.round`` and those of the evaluations, never for a query.
+they are imported with ``client_app.round``, ``.calibration`` and ``.personal``: never for a query,
+nor for a message that is refused.
 """
 
-from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.client.mod.utils import make_ffn
 from flwr.clientapp import ClientApp
-from flwr.clientapp.typing import Mod
+from flwr.clientapp.typing import ClientAppCallable, Mod
 
 from client_app.capacity.guard import guard_capacity
 from client_app.capacity.own import CapacityError, node_capacity
@@ -34,16 +34,27 @@ for stage, answer in STAGES.items():  # of secure aggregation, beside the traini
     app.query(stage)(answering(answer))
 
 
+def checked(action: ClientAppCallable) -> ClientAppCallable:
+    """Let an action refuse a message of another protocol, or one above this node's capacity."""
+
+    @wraps(action)
+    def answer(message: Message, context: Context) -> Message:
+        if reason := protocol_mismatch(message):
+            return refuse(message, Refusal.PROTOCOL, reason)
+        try:
+            return action(message, context)
+        except CapacityError as error:
+            return refuse(message, Refusal.CAPACITY, str(error))
+
+    return answer
+
+
 @app.query()
+@checked
 def query(message: Message, context: Context) -> Message:
     """Answer with this node's capacity, its name, its tag, and what is counted of its texts."""
-    if reason := protocol_mismatch(message):
-        return refuse(message, Refusal.PROTOCOL, reason)
     task = Task.of(message, context)
-    try:
-        answer = ConfigRecord({PROTOCOL_KEY: PROTOCOL, CAPACITY: node_capacity(task)})
-    except CapacityError as error:
-        return refuse(message, Refusal.CAPACITY, str(error))
+    answer = ConfigRecord({PROTOCOL_KEY: PROTOCOL, CAPACITY: node_capacity(task)})
     node = task.node_config
     answer.update({key: str(node[key]) for key in (NAME, TAG) if key in node})
     if task.partition:
@@ -55,10 +66,9 @@ def query(message: Message, context: Context) -> Message:
 
 
 @app.train()
+@checked
 def train(message: Message, context: Context) -> Message:
     """Train the model that the message holds, and reply with the trained tensors and metrics."""
-    if reason := protocol_mismatch(message):
-        return refuse(message, Refusal.PROTOCOL, reason)
     task = Task.of(message, context)
     if not task.settings.compile:
         skip_compiler_and_sharding()
@@ -72,40 +82,27 @@ def train(message: Message, context: Context) -> Message:
     ]
     if task.settings.secure_aggregation:
         mods.insert(-1, partial(masked, task))
-    try:
-        return make_ffn(partial(train_round, task), mods)(message, context)
-    except CapacityError as error:
-        return refuse(message, Refusal.CAPACITY, str(error))
+    return make_ffn(partial(train_round, task), mods)(message, context)
 
 
 @app.evaluate()
+@checked
 def evaluate(message: Message, context: Context) -> Message:
     """Count how sure and how wrong each exit of the message's model is on held-out speech."""
     skip_compiler_and_sharding()
     from client_app.calibration import count
 
-    return evaluated(message, context, count)
+    return count(Task.of(message, context), message)
 
 
 @app.evaluate(PERSONAL)
+@checked
 def personal(message: Message, context: Context) -> Message:
     """Count what the message's model gets wrong, and what its personal version does."""
     skip_compiler_and_sharding()
     from client_app.personal import personalise
 
-    return evaluated(message, context, personalise)
-
-
-def evaluated(
-    message: Message, context: Context, evaluation: Callable[[Task, Message], Message]
-) -> Message:
-    """Return the reply of an evaluation, or an error if this node cannot do it."""
-    if reason := protocol_mismatch(message):
-        return refuse(message, Refusal.PROTOCOL, reason)
-    try:
-        return evaluation(Task.of(message, context), message)
-    except CapacityError as error:
-        return refuse(message, Refusal.CAPACITY, str(error))
+    return personalise(Task.of(message, context), message)
 
 
 def protocol_mismatch(message: Message) -> str:

@@ -47,9 +47,9 @@ def participations(rounds: Iterable[dict[str, Any]]) -> dict[str, Participation]
             node.audio_seconds += update["audio_seconds"]
             node.bytes_down += update["bytes_down"]
             node.bytes_up += update["bytes_up"]
-    return {name: nodes[name] for name in sorted(nodes, key=_counted)}
+    return {name: nodes[name] for name in sorted(nodes, key=_natural_order)}
 
 
-def _counted(name: str) -> list[str | int]:
+def _natural_order(name: str) -> list[str | int]:
     """Return a name's text and numbers in turn, so that node 2 comes before node 10."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]

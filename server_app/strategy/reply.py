@@ -118,8 +118,10 @@ def read_moments(reply: Message, arrays: dict[str, NDArray]) -> dict[str, NDArra
         if name not in arrays:
             raise BadReplyError(f"{SECOND_MOMENTS}: found {name}, which the reply does not hold")
         moments[name] = _read_array(name, array, "float32", arrays[name].shape[:1])
-        if not ((moments[name] >= 0) & (moments[name] <= 1)).all():
-            raise BadReplyError(f"{SECOND_MOMENTS}: {name}: wanted numbers from 0 to 1")
+        wrong = moments[name][~((moments[name] >= 0) & (moments[name] <= 1))]
+        if wrong.size:
+            wanted = "wanted numbers from 0 to 1"
+            raise BadReplyError(f"{SECOND_MOMENTS}: {name}: found {wrong[0]:g}, {wanted}")
     return moments
 
 

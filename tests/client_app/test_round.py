@@ -68,7 +68,7 @@ def test_a_query_is_answered_with_the_capacity(whole, tokenizer):
             capacity(capacity=wrong)
 
 
-@pytest.mark.parametrize("kind", ["query", "train"])
+@pytest.mark.parametrize("kind", ["query", "train", "evaluate", "evaluate.personal"])
 @pytest.mark.parametrize("server", [PROTOCOL + 1, None], ids=["newer", "0.1.0"])
 def test_a_server_of_another_protocol_is_refused_by_code(whole, tokenizer, kind, server):
     message = ask(whole, tokenizer, kind)

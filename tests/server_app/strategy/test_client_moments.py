@@ -98,9 +98,9 @@ def test_a_resumed_run_goes_on_from_them():
 @pytest.mark.parametrize(
     ("name", "values", "complaint"),
     [
-        ("one", [0.1, np.nan], "one: wanted numbers from 0 to 1"),
-        ("one", [0.1, -0.1], "one: wanted numbers from 0 to 1"),
-        ("one", [0.1, 2e30], "one: wanted numbers from 0 to 1"),
+        ("one", [0.1, np.nan], r"one: found nan, wanted numbers from 0 to 1"),
+        ("one", [0.1, -0.1], r"one: found -0.1, wanted numbers from 0 to 1"),
+        ("one", [0.1, 2e30], r"one: found 2e\+30, wanted numbers from 0 to 1"),
         ("one", [0.1, 0.1, 0.1], r"one: found float32\[3\], wanted float32\[2\]"),
         ("four", [0.1, 0.1], "second-moments: found four, which the reply does not hold"),
     ],
