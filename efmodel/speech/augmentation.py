@@ -19,8 +19,10 @@ from efmodel.speech.utterances import Utterance
 
 PAUSE_CHANCE = 0.4  # of a pause at each end
 PAUSE = 2.0  # seconds, the longest
-JOIN_CHANCE = 0.4  # of a further utterance in the same take
-JOIN_SECONDS = 15.0  # of speech in a take of several utterances, at most
+JOINED = 0.2  # of the utterances are heard once more, in rows
+JOIN_CHANCE = 0.8  # of a further utterance in the same row
+JOIN_SECONDS = 15.0  # of speech in a row, at most
+JOINS_START = 0.5  # the strength at which the first rows come: words are learned one by one
 GAP_CHANCE = 0.7  # of a pause between two utterances
 GAP = 1.0  # seconds, the longest
 NOISE_CHANCE = 0.5
@@ -143,7 +145,9 @@ def longest(settings: Settings) -> float:
 def draw(
     utterances: Sequence[Utterance], settings: Settings, seed: int, strength: float = 1.0
 ) -> list[Take]:
-    """Return one epoch's takes: each utterance once, and a few takes without speech.
+    """Return one epoch's takes: each utterance once, and a few further ones.
+
+    These are without speech, or have several utterances in a row.
 
     Parameters
     ----------
@@ -154,15 +158,17 @@ def draw(
     seed : int
         Of all that is drawn.
     strength : float
-        From 0 to 1, the share of the chances of pauses, joins and noise. A model that knows nothing
-        learns faster from speech that is not changed.
+        From 0 to 1, the share of the chances of pauses and noise; rows come from the middle on.
+        A model that knows nothing learns faster from speech that is not changed.
     """
     dice = _Dice(random.Random(seed), augmentations(settings.augment), strength)
     speeds = [1 - settings.speed_perturbation, 1.0, 1 + settings.speed_perturbation]
-    groups = dice.groups(utterances, min(JOIN_SECONDS, settings.batch_seconds))
-    takes = [dice.take(group, dice.chance.choice(speeds)) for group in groups]
+    takes = [dice.take((utterance,), dice.chance.choice(speeds)) for utterance in utterances]
     if {PAUSES, NOISE} <= dice.kinds:
         takes += [dice.take_without_speech() for _ in range(round(EMPTY * len(utterances)))]
+    if JOINS in dice.kinds:
+        rows = dice.rows(utterances, min(JOIN_SECONDS, settings.batch_seconds))
+        takes += [dice.take(row, dice.chance.choice(speeds)) for row in rows]
     return takes
 
 
@@ -174,22 +180,21 @@ class _Dice:
     kinds: frozenset[str]
     strength: float
 
-    def groups(
+    def rows(
         self, utterances: Sequence[Utterance], longest: float
     ) -> Iterator[tuple[Utterance, ...]]:
-        """Yield each utterance once, alone or in a row with others, up to ``longest`` seconds."""
-        if JOINS not in self.kinds:
-            yield from ((utterance,) for utterance in utterances)
-            return
-        group: list[Utterance] = []
-        for utterance in self.chance.sample(utterances, len(utterances)):
-            fits = sum(each.seconds for each in group) + utterance.seconds <= longest
-            if group and not (fits and self._happens(JOINS, JOIN_CHANCE)):
-                yield tuple(group)
-                group = []
-            group.append(utterance)
-        if group:
-            yield tuple(group)
+        """Yield rows of at least two utterances, of at most ``longest`` seconds of speech."""
+        share = JOINED * max(0.0, self.strength - JOINS_START) / (1 - JOINS_START)
+        row: list[Utterance] = []
+        for utterance in self.chance.sample(utterances, round(share * len(utterances))):
+            fits = sum(each.seconds for each in row) + utterance.seconds <= longest
+            if row and not (fits and self.chance.random() < JOIN_CHANCE):
+                if len(row) > 1:
+                    yield tuple(row)
+                row = []
+            row.append(utterance)
+        if len(row) > 1:
+            yield tuple(row)
 
     def take(self, utterances: tuple[Utterance, ...], speed: float) -> Take:
         """Return the utterances in a row, with what the kinds of augmentation add."""
