@@ -375,6 +375,14 @@ class Settings:
         "number per row of a tensor.",
         one_of("fresh", "server"),
     )
+    relay: int = key(
+        AGGREGATION,
+        1,
+        "Clients in a chain: each one trains the model that the one before it sent, and the "
+        "chains' models are averaged. A round then takes so many times as long. 1: all clients "
+        "train the round's model, side by side.",
+        at_least(1),
+    )
     server_learning_rate: float = key(
         AGGREGATION, 1.0, "Server learning rate of partial-fedavgm.", ABOVE_ZERO
     )
@@ -429,7 +437,8 @@ class Settings:
     round_timeout: float = key(
         COHORT,
         3600.0,
-        "Seconds after which a round ends without the missing replies, or the wait for nodes ends.",
+        "Seconds after which a round (with `relay` each of its steps) ends without the missing "
+        "replies, or the wait for nodes ends.",
         ABOVE_ZERO,
     )
     max_failed_rounds: int = key(

@@ -5,14 +5,14 @@ trains.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from logging import ERROR, INFO
 from typing import Any
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.common import log
 from flwr.serverapp import Grid
 
@@ -172,12 +172,19 @@ class Rounds:
         )
         messages = sent_messages(self.strategy, configured)
         self.strategy.asked(messages)
-        timeout = self.settings.round_timeout
-        with closing(exchange(self.grid, messages, timeout, traffic)) as replies:
+        with closing(self._replies(messages, traffic)) as replies:
             new_arrays, metrics = self.strategy.aggregate_train(server_round, replies)
         record = self._record(server_round, traffic, metrics, arrays)
         record["train-seconds"] = round(time.monotonic() - start, 3)
         return new_arrays, record
+
+    def _replies(self, messages: list[Message], traffic: Traffic) -> Generator[Message]:
+        """Yield the replies to the messages, then those to the messages that follow them."""
+        timeout = self.settings.round_timeout
+        while messages:
+            with closing(exchange(self.grid, messages, timeout, traffic)) as replies:
+                yield from replies
+            messages = self.strategy.next_messages()
 
     def _record(
         self,

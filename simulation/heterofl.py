@@ -57,7 +57,8 @@ class HeteroFL(PartialFedAvg):
         As for PartialFedAvg.
     **partial : Any
         PartialFedAvg's arguments, but for frozen tensors, noise, clipping and secure aggregation;
-        only in float32, with the coverage "trainers", no shrinkage and no client moments.
+        only in float32, with the coverage "trainers", no shrinkage, no client moments
+        and no relay.
     """
 
     def __init__(self, owner_exits: Mapping[str, int], **partial: Any) -> None:
@@ -67,6 +68,7 @@ class HeteroFL(PartialFedAvg):
             "coverage": (self.coverage, "trainers"),
             "shrinkage": (self.shrinkage, 0.0),
             "client-moments": (self.client_moments, "fresh"),
+            "relay": (self.relay, 1),
             "max-update-norm": (partial.get("max_update_norm", "off"), "off"),
             "secure-aggregation": (self.secure is not None, False),
             "freeze or train": ("frozen tensors" if partial.get("frozen") else "all", "all"),

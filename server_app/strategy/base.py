@@ -62,6 +62,14 @@ class RunStrategy(Strategy):
         default there is nothing to note.
         """
 
+    def next_messages(self) -> list[Message]:
+        """Return the messages that follow in the round, once the replies to the last ones are in.
+
+        They are asked for until there are none. ``aggregate_train`` reads the replies to all of
+        them as one stream. By default none follow.
+        """
+        return []
+
     def restore(self, moments: Mapping[str, Mapping[str, NDArray]], nodes: Iterable[Node]) -> None:
         """Continue from a checkpoint, as if the run had never stopped."""
         self.moments = {kind: dict(tensors) for kind, tensors in moments.items()}

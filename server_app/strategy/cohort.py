@@ -265,6 +265,12 @@ class Cohort:
         self.bytes_sent = {node: tensor_bytes(message) for node, message in messages.items()}
         self._by_message: dict[str, Node] = {}
 
+    def extend(self, messages: dict[Node, Message]) -> None:
+        """Add nodes that are asked later in the round; a reply of each is wanted."""
+        self.messages |= messages
+        self.bytes_sent |= {node: tensor_bytes(message) for node, message in messages.items()}
+        self.wanted += len(messages)
+
     def sending(self, messages: list[Message], met: Mapping[int, Node]) -> "Cohort":
         """Return the cohort of other messages to nodes that the server has met."""
         asked = {

@@ -74,7 +74,7 @@ def exchange(
     """
     messages = list(messages)
     pace = Pace.of(grid, messages)
-    traffic.sent = len(messages)
+    traffic.sent += len(messages)
     deadline = time.monotonic() + timeout
     # In the order of sending, so that replies that are all ready come in the same order every time.
     waiting: dict[str, None] = {}

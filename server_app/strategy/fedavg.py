@@ -1,6 +1,7 @@
 """FedAvg for models that are cut: each tensor is the mean over the clients that hold it."""
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from logging import INFO
 from typing import Any
 
@@ -17,8 +18,10 @@ from server_app.strategy.base import RunStrategy
 from server_app.strategy.cohort import Cohort, FrozenTensors, Nodes, draw, flip_coins
 from server_app.strategy.exchange import tensor_bytes
 from server_app.strategy.fold import Fold
+from server_app.strategy.masked_sum import MaskedSum
 from server_app.strategy.node import Node
 from server_app.strategy.partial_mean import PartialMean
+from server_app.strategy.relay import Relay, refuse_with_relay
 from server_app.strategy.reply import BadReplyError, ClientUpdate, UpdateReader
 from server_app.strategy.requests import Requests
 from server_app.strategy.round_report import Contribution, RoundReport
@@ -48,6 +51,10 @@ class PartialFedAvg(RunStrategy, FedAvg):
         The clients' AdamW starts from nothing in each round, or ("server") from the mean of the
         second moments that their AdamW ended with, see ``client_app.optimizer``. Of each tensor it
         is the mean over its trainers of the last round in which it had any.
+    relay : int (default: 1)
+        Train in chains of so many clients, each from the model that the one before it sent, see
+        ``relay.Relay``. A run's rounds ask for the messages of the later ones; Flower's own
+        ``start`` does not.
     seed : int (default: 0)
         Decides each round's cohort.
     node_timeout : float (default: 3600)
@@ -91,6 +98,7 @@ class PartialFedAvg(RunStrategy, FedAvg):
         average_rounds: int = 1,
         weighting: str = "examples",
         client_moments: str = "fresh",
+        relay: int = 1,
         seed: int = 0,
         node_timeout: float = 3600.0,
         select: str = "",
@@ -114,6 +122,18 @@ class PartialFedAvg(RunStrategy, FedAvg):
         self.weighting, self.wire_dtype = weighting, wire_dtype
         self.seed, self.over_sample = seed, over_sample
         self.frozen = frozenset(frozen)
+        self.relay = relay
+        if relay > 1:
+            refuse_with_relay(
+                {
+                    "secure-aggregation": (secure_aggregation, False),
+                    "dp-noise-multiplier": (dp_noise_multiplier, 0.0),
+                    "max-update-norm": (max_update_norm, "off"),
+                    "dp-sampling": (dp_sampling, "fixed"),
+                    "over-sample": (over_sample, 1.0),
+                    "client-moments": (client_moments, "fresh"),
+                }
+            )
         parts = len(self.owner_exits.keys() - self.frozen) if clip_by == "tensor" else 0
         self.bound = clipping.Bound.parsed(max_update_norm, parts)
         self.noise = clipping.noise(dp_noise_multiplier, self.bound.norm, weighting)
@@ -136,6 +156,7 @@ class PartialFedAvg(RunStrategy, FedAvg):
         keys = self.arrayrecord_key, self.configrecord_key
         self.requests = Requests(self.owner_exits, wire_dtype, FrozenTensors(self.frozen), keys)
         self._cohort = Cohort({}, 0)
+        self._relay: Relay | None = None  # this round's chains
         self._expected: dict[str, float] = {}  # each tensor's trainers on average; poisson only
         self.secure: SecureAggregation | None = None
         if secure_aggregation:
@@ -150,6 +171,7 @@ class PartialFedAvg(RunStrategy, FedAvg):
         log(INFO, "\t│\t├── Coverage: %s", self.coverage)
         log(INFO, "\t│\t├── Shrinkage: %g clients", self.shrinkage)
         log(INFO, "\t│\t├── Rounds in the result's mean: %d", self.average_rounds)
+        log(INFO, "\t│\t├── Clients in a chain: %d", self.relay)
         log(INFO, "\t│\t├── Clients' second moments: %s", self.client_moments)
         log(INFO, "\t│\t├── Secure aggregation: %s", "on" if self.secure else "off")
         log(INFO, "\t│\t└── Weighting: %s", self.weighting)
@@ -181,9 +203,23 @@ class PartialFedAvg(RunStrategy, FedAvg):
         if self.secure:
             nodes = self.secure.agree(grid, server_round, nodes, self.report)
             self.requests.config.update(self.secure.request(self.requests.trained(self.num_exits)))
+        if self.relay > 1:
+            current = {name: view(array) for name, array in arrays.items()}
+            self._relay = Relay(nodes, self.relay, current, self.running_mean(current))
+            self._cohort = Cohort({}, 0)
+            return self.next_messages()
         self.report.sampled = {node.name: node.capacity for node in nodes}
         self._cohort = Cohort(self.requests.messages(nodes), wanted)
         return list(self._cohort.messages.values())
+
+    def next_messages(self) -> list[Message]:
+        """Return the messages to the next client of each chain; none without a relay."""
+        if self._relay is None:
+            return []
+        messages = self._relay.next_messages(self.requests)
+        self._cohort.extend(messages)
+        self.report.sampled |= {node.name: node.capacity for node in messages}
+        return list(messages.values())
 
     def _expected_trainers(self, ready: list[Node]) -> dict[str, float]:
         """Return how many trainers each tensor has on average, if they are drawn from these."""
@@ -209,18 +245,16 @@ class PartialFedAvg(RunStrategy, FedAvg):
         model changes by the noise alone.
         """
         current = {name: view(array) for name, array in self.arrays.items()}
-        mean = self.running_mean(current)
-        fold = self.secure.sum(mean) if self.secure else Fold(mean, current, self.bound)
+        fold = self._fold(current)
         second_moments = PartialMean("trainers")
-        capacities = {node.capacity for node in self._cohort.messages}
-        wanted = {capacity: self._wanted(capacity) for capacity in capacities}
+        wanted = cache(self._wanted)
         kept: list[RecordDict] = []  # metrics only: a few numbers a client
         for reply in replies:
             node = self._cohort.sender(reply)
             try:
                 if node.name in self.report.accepted:
                     raise BadReplyError("found a second reply of the same node")
-                update = self._reader.read(reply, wanted.get(node.capacity), node.capacity)
+                update = self._reader.read(reply, wanted(node.capacity), node.capacity)
                 fold.add(update)
                 second_moments.add(update.second_moments, update.weight)
             except BadReplyError as error:
@@ -231,12 +265,12 @@ class PartialFedAvg(RunStrategy, FedAvg):
                 continue
             self._accept(node, update, tensor_bytes(reply))
             kept.append(RecordDict({METRICS: update.metrics}))
-            if len(kept) == self._cohort.wanted:
+            if self.over_sample > 1 and len(kept) == self._cohort.wanted:
                 break
         self.report.close(self._cohort.wanted)
         if not (kept or (self.poisson and self.noise)):
             return None, None
-        mean = fold.result()
+        mean, self._relay = fold.result(), None
         if self.secure and not mean.weights:  # what was accepted stays masked
             return None, None
         if self.client_moments == "server":
@@ -244,14 +278,26 @@ class PartialFedAvg(RunStrategy, FedAvg):
         metrics = self.train_metrics_aggr_fn(kept, self.weighted_by_key) if kept else MetricRecord()
         return self._new_arrays(mean, current), metrics
 
+    def _fold(self, current: Mapping[str, NDArray]) -> Fold | MaskedSum | Relay:
+        """Return what the round's replies are added to."""
+        if self._relay:
+            return self._relay
+        mean = self.running_mean(current)
+        return self.secure.sum(mean) if self.secure else Fold(mean, current, self.bound)
+
     def _keep(self, second_moments: PartialMean) -> None:
         """Keep the mean second moments of the tensors that the round's clients trained."""
         kept = self.moments.setdefault(SECOND_MOMENTS, {})
         for name in second_moments.weights:
             kept[name] = second_moments.mean(name, np.zeros(1, np.float32))
 
-    def _wanted(self, capacity: int) -> ArrayRecord:
-        """Return tensors of the names, types and shapes that a client of that capacity returns."""
+    def _wanted(self, capacity: int) -> ArrayRecord | None:
+        """Return tensors of the names, types and shapes that a client of that capacity returns.
+
+        None for capacity 0, which a node has that was not asked.
+        """
+        if not capacity:
+            return None
         trained = self.requests.trained(capacity)
         return self.secure.masked(capacity, trained) if self.secure else trained
 

@@ -62,10 +62,24 @@ class Requests:
         """Return the tensors that a client of that capacity trains and returns."""
         return self.tensors(capacity, leaving_out=self.frozen.names)
 
-    def messages(self, nodes: Iterable[Node]) -> dict[Node, Message]:
-        """Return the message for each node; equal requests share their content."""
+    def messages(
+        self, nodes: Iterable[Node], passed_on: ArrayRecord | None = None
+    ) -> dict[Node, Message]:
+        """Return the message for each node; equal requests share their content.
+
+        Parameters
+        ----------
+        nodes : Iterable[Node]
+            Whom to ask.
+        passed_on : ArrayRecord, optional
+            Tensors that take the place of the round's, see ``relay``.
+        """
         kinds = {node: (node.capacity, self.frozen.held_by(node)) for node in nodes}
         contents = {kind: self.content(*kind) for kind in kinds.values()}
+        newer = wire.for_sending(passed_on or ArrayRecord(), self.wire_dtype)
+        for content in contents.values():
+            arrays = content.array_records[self.keys[0]]
+            arrays.update({name: array for name, array in newer.items() if name in arrays})
         return {
             node: Message(contents[kind], dst_node_id=node.id, message_type=MessageType.TRAIN)
             for node, kind in kinds.items()
