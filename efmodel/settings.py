@@ -144,7 +144,9 @@ class Settings:
         "low-rank adapters (LoRA) in the encoder layers.",
         one_of("all", "heads", "lora"),
     )
-    lora_rank: int = key(MODEL, 8, "Rank of the adapters with `train=lora`.", at_least(1))
+    lora_rank: int = key(
+        MODEL, 8, "Rank of the adapters with `train=lora` or `personal=lora`.", at_least(1)
+    )
 
     data: str = key(
         DATA,
@@ -585,9 +587,10 @@ class Settings:
         RUN,
         "off",
         "After the last round, let every client score the result on its held-out speech, fine-tune "
-        "it on the rest (the `heads` only, or `all` that the run trains) and score it again. The "
-        "report then shows error rates over the clients. `off`: ask no client.",
-        one_of("off", "heads", "all"),
+        "it on the rest (the `heads` only, low-rank adapters only (`lora`), or `all` that the run "
+        "trains) and score it again. The report then shows error rates over the clients. `off`: "
+        "ask no client.",
+        one_of("off", "heads", "lora", "all"),
     )
     personal_epochs: int = key(
         RUN, 5, "Passes over a client's own data in that fine-tuning.", at_least(1)

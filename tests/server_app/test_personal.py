@@ -6,10 +6,12 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 
 import client_app.personal
 from client_app import app
+from client_app.personal import with_trained_part
 from client_app.recordings import recordings
 from client_app.task import Task
 from efmodel import EarlyExitForCTC
 from efmodel.evaluation import score
+from efmodel.model.lora import with_adapters
 from efmodel.protocol import METRICS, PERSONAL, describe_model
 from efmodel.settings import Settings
 from server_app.personal import ClientResult, personalise
@@ -52,7 +54,7 @@ def ask(whole, tokenizer, play, nodes=NODES) -> dict[str, ClientResult]:
     return personalise(grid, nodes, Settings(), request, arrays, whole.owner_exits())
 
 
-@pytest.mark.parametrize("kind", ["heads", "all"])
+@pytest.mark.parametrize("kind", ["heads", "lora", "all"])
 def test_each_client_scores_its_cut_and_what_it_makes_of_it(
     whole, tokenizer, contexts, kind, monkeypatch
 ):
@@ -78,20 +80,62 @@ def test_each_client_scores_its_cut_and_what_it_makes_of_it(
     ):
         cut = whole.cut(node.capacity)
         assert all(torch.equal(values, received[name]) for name, values in cut.state_dict().items())
-        changed = {name for name in received if not torch.equal(received[name], personal[name])}
-        heads = {name for name in received if name.startswith("exits.")}
-        assert changed == (heads if kind == "heads" else received.keys())
+        if kind == "lora":
+            unlike = personal.keys() - received.keys()
+            assert all(".lora_" in name or ".base_layer." in name for name in unlike) and unlike
+        else:
+            changed = {name for name in received if not torch.equal(received[name], personal[name])}
+            heads = {name for name in received if name.startswith("exits.")}
+            assert changed == (heads if kind == "heads" else received.keys())
         message = Message(RecordDict({"config": ConfigRecord()}), node.id, "evaluate")
         speech = recordings(Task.of(message, clients[node.id]), whole.config, tokenizer)
         assert held_out == speech.held_out and len(speech.to_train) == 9
         errors = []
-        for state in (received, personal):
-            cut.load_state_dict(state)
-            errors.append(score(cut, speech.held_out, tokenizer, 12.0)[-1])
+        tuned = with_adapters(cut, Settings().lora_rank) if kind == "lora" else cut
+        for model, state in ((cut, received), (tuned, personal)):
+            model.load_state_dict(state)
+            errors.append(score(model, speech.held_out, tokenizer, 12.0)[-1])
         assert found[node.name] == ClientResult(
             node.capacity, 2, 7,
             [each.word_errors for each in errors], [each.character_errors for each in errors],
         )  # fmt: skip
+
+
+def fine_tuned(model: EarlyExitForCTC, steps: int = 2) -> dict[str, torch.Tensor]:
+    """Take a few steps on what requires a gradient; return the model's tensors."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=0.1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(torch.randn(2, 16_000), labels=torch.tensor([[3, 4], [5, 6]])).loss.backward()
+        optimizer.step()
+    return model.state_dict()
+
+
+@pytest.mark.parametrize("train", ["all", "lora"])
+def test_with_lora_adapters_alone_are_fine_tuned(whole, train):
+    """New ones, or those of a run that trained some; the rest keeps its values."""
+    received = with_adapters(whole, 3) if train == "lora" else whole
+    start = {name: values.clone() for name, values in received.cut(2).state_dict().items()}
+    settings = Settings(personal="lora", train=train, lora_rank=3)
+    personal = fine_tuned(with_trained_part(received.cut(2), settings, num_layers=4))
+    adapters = {name for name in personal if ".lora_" in name}
+    assert len(adapters) == 8  # of two layers, two matrices beside q_proj and v_proj
+    assert all(personal[name].any() for name in adapters)
+    for name in personal.keys() - adapters:
+        before = start.get(name, start.get(name.replace(".base_layer.", ".")))
+        assert torch.equal(personal[name], before), name
+
+
+def test_a_client_whose_layers_are_all_frozen_has_no_adapters_to_train(
+    whole, tokenizer, contexts, monkeypatch
+):
+    monkeypatch.setattr(client_app.personal, "train", None)  # it would fail
+    clients = contexts({"personal": "lora", "freeze": "layers:4"})
+    found = ask(whole, tokenizer, lambda m: app(m, clients[m.metadata.dst_node_id]))
+    assert found.keys() == {"weak", "strong"}
+    for result in found.values():
+        assert result.word_errors[0] == result.word_errors[1]
 
 
 def counts(words=5, errors=(3, 2), characters=20) -> MetricRecord:
