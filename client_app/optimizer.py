@@ -15,8 +15,11 @@ With a row's second moment u of earlier rounds, T steps before this round and k 
 v_k / (1 - beta_2^(T+k)) is then a mean of u and the round's squared gradients whose weights add up
 to 1: u weighs as much as T steps of AdamW, and no step is corrected as if it were the first. The
 first moment starts anew in each round, since it is the direction of one client's batches.
+
+With ``lr-layer-decay`` lower layers learn more slowly, see ``layer_factor``.
 """
 
+import re
 from collections.abc import Mapping
 
 import torch
@@ -25,10 +28,46 @@ from torch.optim import AdamW
 
 from efmodel.model.early_exit import EarlyExitForCTC
 
-STEPS_BEFORE = "steps_before"  # T of a parameter group
+# Of a parameter group: T, and what its learning rate is multiplied by.
+STEPS_BEFORE, FACTOR = "steps_before", "factor"
+
+_LAYER = re.compile(r"^encoder\.layers\.(\d+)\.")
 
 
-def continued(model: EarlyExitForCTC, moments: Mapping[str, Tensor], steps_before: int) -> AdamW:
+def layer_factor(name: str, decay: float, num_layers: int) -> float:
+    """Return what the learning rate of a tensor is multiplied by.
+
+    With the decay gamma, for a tensor of encoder layer l of L::
+
+        gamma^(L - l)
+
+    What comes before the layers counts as l = 0. Heads of exits have the whole rate: they start
+    from nothing, wherever they are. It is discriminative fine-tuning (Howard and Ruder,
+    arXiv 1801.06146): the lower a layer of a pretrained model, the less it has to change.
+
+    Parameters
+    ----------
+    name : str
+        The tensor.
+    decay : float
+        gamma, above 0 and up to 1.
+    num_layers : int
+        L, of the whole model: a layer then learns as fast on a client that holds few layers as on
+        one that holds all.
+    """
+    if name.startswith("exits."):
+        return 1.0
+    match = _LAYER.match(name)
+    return float(decay ** (num_layers - (int(match[1]) + 1 if match else 0)))
+
+
+def continued(
+    model: EarlyExitForCTC,
+    moments: Mapping[str, Tensor],
+    steps_before: int,
+    layer_decay: float = 1.0,
+    num_layers: int = 0,
+) -> AdamW:
     """Return an optimizer of the model's trained parameters.
 
     Parameters
@@ -39,13 +78,19 @@ def continued(model: EarlyExitForCTC, moments: Mapping[str, Tensor], steps_befor
         u of each parameter's rows. A parameter that is not named starts from nothing.
     steps_before : int
         T.
+    layer_decay : float (default: 1)
+        See ``layer_factor``.
+    num_layers : int
+        Encoder layers of the whole model.
     """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     known = {name: p for name, p in trained.items() if steps_before and name in moments}
-    new = [p for name, p in trained.items() if name not in known]
-    groups = [{"params": new, STEPS_BEFORE: 0}]
-    if known:
-        groups.append({"params": list(known.values()), STEPS_BEFORE: steps_before})
+    members: dict[tuple[int, float], list[Tensor]] = {}
+    for name, parameter in trained.items():
+        steps = steps_before if name in known else 0
+        factor = layer_factor(name, layer_decay, num_layers)
+        members.setdefault((steps, factor), []).append(parameter)
+    groups = [{"params": p, STEPS_BEFORE: t, FACTOR: f} for (t, f), p in members.items()]
     optimizer = AdamW(groups, fused=True)
     _, beta_2 = optimizer.defaults["betas"]
     for name, parameter in known.items():
@@ -62,12 +107,13 @@ def set_rate(optimizer: AdamW, lr: float, step: int) -> None:
     """Set the learning rate for a round's step, counted from 1.
 
     AdamW corrects both moments by T + k steps. The rate undoes that for the first moment, which has
-    seen k; weight decay, which AdamW multiplies by the rate, stays as it is.
+    seen k; weight decay, which AdamW multiplies by the rate, stays as it is. The factor of a layer
+    applies to both.
     """
     for group in optimizer.param_groups:
         beta_1, _ = group["betas"]
         undone = (1 - beta_1 ** (group[STEPS_BEFORE] + step)) / (1 - beta_1**step)
-        group["lr"] = lr * undone
+        group["lr"] = lr * group[FACTOR] * undone
         group["weight_decay"] = optimizer.defaults["weight_decay"] / undone
 
 

@@ -46,7 +46,7 @@ def personalise(task: Task, message: Message) -> Message:
     if speech.held_out and any(p.requires_grad for p in model.parameters()):
         train(
             model, speech.to_train, fine_tuning(settings), server_round=1,
-            seed=training_seed(task), space=space(tokenizer),
+            seed=training_seed(task), space=space(tokenizer), num_layers=config.num_hidden_layers,
         )  # fmt: skip
     reply[PERSONAL] = metrics()
     return Message(reply, reply_to=message)
@@ -83,7 +83,7 @@ def with_trained_part(
 def fine_tuning(settings: Settings) -> Settings:
     """Return the run config of the fine-tuning: a run of one round, with its own epochs and rate.
 
-    The learning rate falls to 0 within it, unless the run's is constant.
+    The learning rate rises and falls within it as that of the run does over the run.
     """
     return replace(
         settings, rounds=1, local_epochs=settings.personal_epochs, lr=settings.personal_lr

@@ -74,7 +74,7 @@ def train_round(task: Task, message: Message, context: Context) -> Message:
             scores = score(model, speech.held_out, tokenizer, settings.batch_seconds, inputs)
         losses = train(
             model, speech.to_train, settings, task.server_round, training_seed(task), mu, inputs,
-            space(tokenizer), moments,
+            space(tokenizer), moments, config.num_hidden_layers,
         )  # fmt: skip
     except ChangedError:
         read_again()  # the next round leaves out what cannot be used any more

@@ -28,12 +28,20 @@ def learning_rate(settings: Settings, server_round: float) -> float:
 
     "cooldown" keeps ``lr`` for most of the run, then lets it fall to 0 in a straight line. Small
     last steps let the clients' models settle on one model; steps that are small from the start
-    would learn little.
+    would learn little. With t the share of the run that is over, and w ``lr_warmup``::
+
+        lr(t) = lr min(1, t / w, (1 - t) / 0.3)                                           (1)
+
+    The last term is left out of "constant", the second one with w = 0.
     """
+    rate = settings.lr
+    if settings.lr_warmup:
+        over = (server_round - 1) / settings.rounds
+        rate *= min(1.0, over / settings.lr_warmup)
     if settings.lr_schedule == "constant":
-        return settings.lr
+        return rate
     left = (settings.rounds - server_round + 1) / settings.rounds
-    return settings.lr * min(1.0, left / COOLDOWN)
+    return min(rate, settings.lr * min(1.0, left / COOLDOWN))
 
 
 def progress(settings: Settings, server_round: int) -> float:
@@ -81,6 +89,7 @@ def train(
     inputs: Inputs = collate,
     space: Sequence[int] = (),
     moments: dict[str, Tensor] | None = None,
+    num_layers: int | None = None,
 ) -> list[float]:
     """Train all exits of ``model`` in place; return the last epoch's mean loss per exit.
 
@@ -108,6 +117,9 @@ def train(
     moments : dict of str to Tensor, optional
         Second moments of earlier rounds, from which the optimizer starts; they become those after
         this one. See :mod:`client_app.optimizer`. None: it starts from nothing.
+    num_layers : int, optional
+        Encoder layers of the whole model, below whose top ``lr_layer_decay`` counts; by default
+        those of ``model``.
 
     Raises
     ------
@@ -134,7 +146,11 @@ def train(
 
     steps = sum(map(len, epochs))
     # As if this client had taken as many steps in each round so far.
-    optimizer = continued(model, moments or {}, steps_before=(server_round - 1) * steps)
+    optimizer = continued(
+        model, moments or {}, steps_before=(server_round - 1) * steps,
+        layer_decay=settings.lr_layer_decay,
+        num_layers=num_layers or model.config.num_hidden_layers,
+    )  # fmt: skip
     step = 0
     for number, epoch in enumerate(epochs, start=1):
         losses, count = torch.zeros(model.config.num_exits), 0

@@ -285,6 +285,21 @@ class Settings:
         "the run) or `constant`.",
         one_of("cooldown", "constant"),
     )
+    lr_warmup: float = key(
+        TRAINING,
+        0.0,
+        "Share of the run in which the learning rate first rises from 0, for pretrained models. 0: "
+        "it starts with `lr`.",
+        FRACTION,
+    )
+    lr_layer_decay: float = key(
+        TRAINING,
+        1.0,
+        "Factor of the learning rate for each encoder layer below the top one, for pretrained "
+        "models: with 0.9 the third one from the top learns with 0.81 of `lr`. Heads learn with "
+        "all of it. 1: all learn alike.",
+        SHARE,
+    )
     batch_seconds: float = key(
         TRAINING, 12.0, "Largest batch in seconds of audio, padding included.", ABOVE_ZERO
     )

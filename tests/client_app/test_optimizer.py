@@ -64,6 +64,7 @@ def test_from_nothing_it_is_adamw_to_the_last_bit(model):
     other = EarlyExitForCTC(model.config)
     other.load_state_dict(model.state_dict())
     plain = AdamW(other.parameters(), fused=True)
+    assert len(continued(model, {}, 12, 1.0, num_layers=4).param_groups) == 1
     for gradient in (0.3, -0.1):
         for parameter in other.parameters():
             parameter.grad = torch.full_like(parameter, gradient)
@@ -72,6 +73,40 @@ def test_from_nothing_it_is_adamw_to_the_last_bit(model):
     take_steps(model, continued(model, {}, 12), [0.3, -0.1], lr=0.01)
     for name, values in other.state_dict().items():
         assert torch.equal(values, model.state_dict()[name]), name
+
+
+def factor(name: str, decay: float, layers: int) -> float:
+    """Return decay^(L - l), written out by the model's names."""
+    parts = name.split(".")
+    if parts[0] == "exits":
+        return 1.0
+    below = layers - (int(parts[2]) + 1) if parts[:2] == ["encoder", "layers"] else layers
+    return np.prod([decay] * below)
+
+
+@pytest.mark.parametrize("before", [0, 40])
+def test_lower_layers_learn_more_slowly_by_the_equation(model, before):
+    """A cut model's layers learn as they would in the whole one, of four layers."""
+    model, gradients, lr, decay = model.cut(2), [0.3, -0.1], 0.01, 0.5
+    start = {name: p.detach().double().numpy().copy() for name, p in model.named_parameters()}
+    rows = torch.rand(len(start[NAME]))
+    optimizer = continued(model, {NAME: rows}, before, decay, num_layers=4)
+    take_steps(model, optimizer, gradients, lr)
+    factors = set()
+    for name, parameter in model.named_parameters():
+        rate = lr * factor(name, decay, 4)
+        factors.add(rate / lr)
+        continues = before and name == NAME
+        theta, m, steps = start[name], 0.0, before if continues else 0
+        v = (1 - BETA_2**before) * rows.double().numpy()[:, None] if continues else 0.0
+        for k, g in enumerate(gradients, start=1):
+            m = BETA_1 * m + (1 - BETA_1) * g
+            v = BETA_2 * v + (1 - BETA_2) * g**2
+            direction = m / (1 - BETA_1**k)
+            size = np.sqrt(v / (1 - BETA_2 ** (steps + k))) + EPSILON
+            theta = theta * (1 - rate * DECAY) - rate * direction / size
+        np.testing.assert_allclose(parameter.detach().numpy(), theta, atol=1e-6, err_msg=name)
+    assert factors == {1.0, 1 / 16, 1 / 8, 1 / 4}  # heads, before the layers, layers 1 and 2
 
 
 def test_equal_gradients_leave_the_second_moment_as_it_is_whatever_the_rounds(model):

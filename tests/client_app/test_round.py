@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from hypothesis import given
+from hypothesis import strategies as st
 
 from client_app import app
 from client_app.recordings import recordings
@@ -151,6 +153,43 @@ def test_the_learning_rate_stays_then_falls_or_always_stays():
     assert learning_rate(settings, 10.9) == pytest.approx(0.001 / 3)
     constant = Settings(lr=0.01, rounds=10, lr_schedule="constant")
     assert learning_rate(constant, 10) == 0.01
+
+
+@pytest.mark.parametrize("schedule", ["cooldown", "constant"])
+@given(
+    share=st.just(0.0) | st.floats(0.01, 0.99),
+    rounds=st.integers(1, 200),
+    place=st.floats(0, 0.9999),
+)
+def test_it_rises_first_for_the_share_that_is_asked_for(schedule, share, rounds, place):
+    settings = Settings(lr=0.01, rounds=rounds, lr_warmup=share, lr_schedule=schedule)
+    wanted = 1.0
+    if place < share:
+        wanted = place / share
+    if schedule == "cooldown" and 1 - place < 0.3:
+        wanted = min(wanted, (1 - place) / 0.3)
+    found = learning_rate(settings, 1 + place * rounds)
+    assert found == pytest.approx(0.01 * wanted, abs=1e-9)
+
+
+def test_both_keys_of_fine_tuning_reach_a_clients_optimizer(whole, tokenizer, folder, monkeypatch):
+    rates = []
+
+    class Watched(torch.optim.AdamW):
+        def step(self, closure=None):
+            rates.append({group["lr"] for group in self.param_groups})
+            return super().step(closure)
+
+    monkeypatch.setattr("client_app.optimizer.AdamW", Watched)
+    run = {"rounds": 4, "local-epochs": 1, "batch-utterances": 11, "lr": 0.01, "lr-warmup": 0.5,
+           "lr-layer-decay": 0.5}  # fmt: skip
+    message = ask(whole, tokenizer, "train", capacity=2, **{"server-round": 2})
+    app(message, context(run, **{"data-path": str(folder)}))
+    # Layers 1 and 2 of 4, what comes before them, and the heads; in round 2 half of the rate.
+    assert rates[0] == {0.005 * factor for factor in (1, 1 / 4, 1 / 8, 1 / 16)}
+    half = len(rates) // 2
+    expected = 0.005 + 0.005 * half / len(rates)
+    assert max(rates[half]) == pytest.approx(expected)
 
 
 def test_it_falls_within_a_round_too(whole, tokenizer, folder, monkeypatch):
