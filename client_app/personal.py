@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import torch
 from flwr.app import Message, MetricRecord, RecordDict
 
 from client_app.recordings import recordings
@@ -42,6 +43,7 @@ def personalise(task: Task, message: Message) -> Message:
         return MetricRecord(held_out_metrics(scores, model.config.num_exits))
 
     reply = RecordDict({METRICS: metrics()})
+    torch.manual_seed(training_seed(task))  # of new adapters
     model = with_trained_part(model, settings, config.num_hidden_layers)
     if speech.held_out and any(p.requires_grad for p in model.parameters()):
         train(

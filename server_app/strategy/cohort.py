@@ -254,7 +254,7 @@ class Cohort:
     Parameters
     ----------
     messages : dict[Node, Message]
-        Nodes in the order of sending.
+        Nodes in the order of sending; in a relay those of its last step.
     wanted : int
         Replies that close the round.
     """
@@ -266,8 +266,12 @@ class Cohort:
         self._by_message: dict[str, Node] = {}
 
     def extend(self, messages: dict[Node, Message]) -> None:
-        """Add nodes that are asked later in the round; a reply of each is wanted."""
-        self.messages |= messages
+        """Add nodes that are asked later in the round; a reply of each is wanted.
+
+        The messages so far, which were sent, are dropped: each may hold a model of its own.
+        """
+        self._note_ids()
+        self.messages = messages
         self.bytes_sent |= {node: tensor_bytes(message) for node, message in messages.items()}
         self.wanted += len(messages)
 
@@ -287,5 +291,8 @@ class Cohort:
         """
         answered, id = reply.metadata.reply_to_message_id, reply.metadata.src_node_id
         if answered not in self._by_message:
-            self._by_message = {m.metadata.message_id: node for node, m in self.messages.items()}
+            self._note_ids()
         return self._by_message.get(answered, Node(id, str(id), 0))
+
+    def _note_ids(self) -> None:
+        self._by_message |= {m.metadata.message_id: node for node, m in self.messages.items()}

@@ -63,8 +63,8 @@ class Chain:
 def chains(nodes: Iterable[Node], length: int) -> list[Chain]:
     """Deal the nodes into chains of at most ``length``, so that each chain has weak and strong.
 
-    A chain goes from shallow to deep: its last client trains all layers that an earlier one did,
-    so that no layer's input changes after it was trained.
+    A chain goes from shallow to deep: its last client trains whatever the others trained, so that
+    all layers of the chain's model were trained together.
     """
     deep_first = sorted(nodes, key=lambda node: -node.capacity)
     count = -(-len(deep_first) // length)
