@@ -7,6 +7,7 @@ import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from client_app import app
@@ -156,6 +157,7 @@ def test_the_learning_rate_stays_then_falls_or_always_stays():
 
 
 @pytest.mark.parametrize("schedule", ["cooldown", "constant"])
+@hypothesis_settings(deadline=None)
 @given(
     share=st.just(0.0) | st.floats(0.01, 0.99),
     rounds=st.integers(1, 200),

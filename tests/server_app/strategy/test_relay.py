@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client_app import app
@@ -221,6 +221,7 @@ cohorts = st.lists(
 )  # (capacity, weight)
 
 
+@settings(deadline=None)
 @given(cohort=cohorts, coverage=st.sampled_from(["trainers", "cohort"]), kappa=st.floats(0, 9))
 def test_chains_of_one_client_are_the_plain_mean(cohort, coverage, kappa):
     nodes = [Node(id, str(id), capacity) for id, (capacity, _) in enumerate(cohort)]
@@ -239,6 +240,7 @@ def test_chains_of_one_client_are_the_plain_mean(cohort, coverage, kappa):
         np.testing.assert_allclose(mean.mean(name, old), plain.mean(name, old), atol=1e-6)
 
 
+@settings(deadline=None)
 @given(capacities=st.lists(st.integers(1, 6), max_size=40), length=st.integers(1, 9))
 def test_chains_are_of_like_length_and_mixed(capacities, length):
     nodes = [Node(id, str(id), capacity) for id, capacity in enumerate(capacities)]
@@ -284,12 +286,12 @@ def test_a_server_that_does_not_ask_the_later_clients_is_told():
     ],
 )  # fmt: skip
 def test_what_does_not_combine_with_a_relay_is_refused_before_a_run(key, value):
-    settings = Settings(relay=3, weighting="uniform", **{key: value})
+    run = Settings(relay=3, weighting="uniform", **{key: value})
     name = key.replace("_", "-")
     with pytest.raises(SettingsError, match=f"{name}: found {value!r}, wanted .* with relay"):
-        check(settings)
+        check(run)
     with pytest.raises(SettingsError, match=f"{name}: found {value!r}, wanted .* with relay"):
-        build(settings, OWNERS)
+        build(run, OWNERS)
 
 
 @pytest.mark.parametrize("name", ["flwr.serverapp.strategy:FedAvg", "simulation.heterofl:HeteroFL"])
