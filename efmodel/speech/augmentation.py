@@ -19,7 +19,7 @@ from efmodel.speech.utterances import Utterance
 
 PAUSE_CHANCE = 0.4  # of a pause at each end
 PAUSE = 2.0  # seconds, the longest
-JOINED = 0.2  # of the utterances are heard once more, in rows
+JOINED = 0.4  # of the utterances are heard once more, in rows
 JOIN_CHANCE = 0.8  # of a further utterance in the same row
 JOIN_SECONDS = 15.0  # of speech in a row, at most
 JOINS_START = 0.5  # the strength at which the first rows come: words are learned one by one

@@ -45,7 +45,7 @@ def test_faster_speech_is_shorter_and_higher(speed):
 
 @settings(deadline=None, max_examples=20)
 @given(st.lists(st.floats(0.1, 1.0), min_size=1, max_size=40), st.integers(0, 1000))
-def test_each_utterance_is_heard_once_an_epoch_and_a_fifth_in_a_row_with_others(seconds, seed):
+def test_each_utterance_is_heard_once_an_epoch_and_some_in_a_row_with_others(seconds, seed):
     speech = utterances(seconds)
     takes = draw(speech, ALL, seed)
     alone = Counter(take.utterances[0].name for take in takes if len(take.utterances) == 1)
@@ -54,7 +54,7 @@ def test_each_utterance_is_heard_once_an_epoch_and_a_fifth_in_a_row_with_others(
         each.name for take in takes if len(take.utterances) > 1 for each in take.utterances
     )
     assert max(in_rows.values(), default=1) == 1
-    assert sum(in_rows.values()) <= round(0.2 * len(speech))
+    assert sum(in_rows.values()) <= round(0.4 * len(speech))
     assert takes == draw(speech, ALL, seed)
     for take in takes:
         assert sum(each.seconds for each in take.utterances) <= JOIN_SECONDS
@@ -146,5 +146,5 @@ def test_rows_come_when_words_are_known():
         return [len(take.utterances) for take in takes if len(take.utterances) > 1]
 
     assert in_rows(0.5) == []
-    assert 80 <= sum(in_rows(0.75)) <= 100  # some rows would have one utterance, and are dropped
-    assert 160 <= sum(in_rows(1.0)) <= 200 and max(in_rows(1.0)) > 6
+    assert 170 <= sum(in_rows(0.75)) <= 200  # some rows would have one utterance, and are dropped
+    assert 350 <= sum(in_rows(1.0)) <= 400 and max(in_rows(1.0)) > 6
