@@ -9,6 +9,7 @@ reference of every ratio is the deepest exit in the same run.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import perf_counter
 from typing import Annotated
 
 import jiwer
@@ -26,6 +27,7 @@ from efmodel.decoding.curve import Curve, Point
 from efmodel.decoding.observing import observe
 from efmodel.decoding.policy import SCORES, ExitPolicy
 from efmodel.decoding.recogniser import Recogniser
+from efmodel.decoding.stages import stage_seconds
 from efmodel.decoding.words import Tokens
 from efmodel.evaluation import BATCH_SECONDS
 from efmodel.model.compute import multiply_adds
@@ -38,6 +40,7 @@ from simulation.bench.timing import median_seconds_in_turns
 THREADS = 2
 REPEATS = 3
 TOLERANCES = (0.0, 0.02, 0.05)
+DEADLINES = (0.4, 0.6, 0.8, 1.2)  # as shares of what the deepest exit takes
 
 
 def halves(
@@ -56,12 +59,12 @@ def halves(
     return found[0], found[1]
 
 
-def up_to(utterances: Sequence[Utterance], seconds: float) -> list[NDArray[np.float32]]:
-    """Return the samples of the first utterances, up to so many seconds in all."""
+def up_to(utterances: Sequence[Utterance], seconds: float) -> list[Utterance]:
+    """Return the first utterances, up to so many seconds in all."""
     total, chosen = 0.0, []
     for utterance in utterances:
         total += utterance.seconds
-        chosen.append(utterance.samples.numpy())
+        chosen.append(utterance)
         if total >= seconds:
             break
     return chosen
@@ -92,7 +95,8 @@ def main(
             points.append(curve.point(f"{name}, {100 * tolerance:g} %", exits))
             recognisers.append(Recogniser(engine, tokens, ExitPolicy({name: found})))
 
-    speech = up_to(others, seconds)
+    timed = up_to(others, seconds)
+    speech = [utterance.samples.numpy() for utterance in timed]
     alone = median_seconds_in_turns([one_by_one(r, speech) for r in recognisers], REPEATS, "single")
     batched = median_seconds_in_turns([at_once(r, speech) for r in recognisers], REPEATS, "batched")
     deepest = config.num_exits - 1
@@ -111,6 +115,49 @@ def main(
         f"exit {e + 1} {ranking(recognisers[e], others):.2f}" for e in range(deepest + 1)
     )
     print(f"a right word is more confident than a wrong one with a chance of: {shown}")
+    print_deadlines(engine, tokens, [0, *config.exit_layers], timed, alone[deepest] / len(timed))
+
+
+def print_deadlines(
+    engine: Engine,
+    tokens: Tokens,
+    layers: Sequence[int],
+    utterances: Sequence[Utterance],
+    whole: float,
+) -> None:
+    """Print what deadlines cost and whether they are kept, recordings one by one.
+
+    Parameters
+    ----------
+    engine, tokens
+        Of the model.
+    layers : Sequence of int
+        The layers that run up to each exit; none for exit 0, where nothing runs.
+    utterances : Sequence of Utterance
+        What is transcribed.
+    whole : float
+        Seconds that the deepest exit takes for one of them on average.
+    """
+    costs = stage_seconds(engine)
+    table = Table("deadline, ms", "WER %", "layers", "median, ms", "late", "by at most, ms")
+    for share in DEADLINES:
+        deadline = share * whole
+        recogniser = Recogniser(engine, tokens, ExitPolicy(deadline=deadline, stage_seconds=costs))
+        results, late = [], []
+        for utterance in utterances:
+            began = perf_counter()
+            results.append(recogniser.transcribe(utterance.samples.numpy()))
+            late.append(perf_counter() - began - deadline)
+        wer = jiwer.wer([each.text for each in utterances], [each.text for each in results])
+        table.add_row(
+            f"{1000 * deadline:.1f} ({100 * share:g} %)",
+            f"{100 * wer:.2f}",
+            f"{np.mean([layers[each.exit] for each in results]):.2f}",
+            f"{1000 * (np.median(late) + deadline):.1f}",
+            f"{100 * np.mean(np.array(late) > 0):.0f} %",
+            f"{1000 * max(0.0, *late):.1f}",
+        )
+    Console(width=110).print(table)
 
 
 def print_table(points: Sequence[Point], times: Sequence[Sequence[str]], deepest: Point) -> None:
