@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.data2vec.modeling_data2vec_audio import (
     Data2VecAudioPositionalConvEmbedding,
@@ -21,6 +22,7 @@ from transformers.models.wavlm.modeling_wavlm import (
 from efmodel.config import EarlyExitConfig
 from efmodel.model.conformer import ConformerLayer, SinusoidalPosition
 from efmodel.model.frames import frame_mask
+from efmodel.model.precision import autocast
 
 
 class StackedPositionalConv(Data2VecAudioPositionalConvEmbedding):  # type: ignore[misc]
@@ -33,6 +35,28 @@ class StackedPositionalConv(Data2VecAudioPositionalConvEmbedding):  # type: igno
         for layer in self.layers:
             hidden = layer(hidden * mask)
         return hidden.transpose(1, 2)
+
+
+class PositionalConv(Wav2Vec2PositionalConvEmbedding):  # type: ignore[misc]
+    """wav2vec2's positional convolution, in float32 on a CPU.
+
+    Where a CPU has bfloat16 matrices (AMX), oneDNN, as torch 2.11 has it, returns something else
+    for bfloat16, an even kernel and 4 to 14 channels in a group, as the size ``small`` has them.
+    """
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return positions ``[batch, frames, hidden]``."""
+        if hidden.device.type != "cpu":
+            return super().forward(hidden)  # type: ignore[no-any-return]
+        conv = self.conv
+        with autocast(hidden.device, "float32"):
+            positions = functional.conv1d(
+                hidden.transpose(1, 2).float(), conv.weight.float(), conv.bias.float(),
+                padding=conv.padding, groups=conv.groups,
+            )  # fmt: skip
+        positions = self.activation(self.padding(positions))
+        result: Tensor = positions.transpose(1, 2).to(hidden.dtype)
+        return result
 
 
 class EarlyExitEncoder(nn.Module):
@@ -127,7 +151,7 @@ def position_embedding(config: EarlyExitConfig) -> nn.Module:
     # from_pretrained creates modules on the meta device, where weight norm imports sympy (2 s).
     device = torch.get_default_device()
     with torch.device("cpu" if device.type == "meta" else device):
-        convolution: nn.Module = Wav2Vec2PositionalConvEmbedding(config)
+        convolution: nn.Module = PositionalConv(config)
     return convolution
 
 

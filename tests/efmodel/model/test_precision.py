@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from efmodel import EarlyExitForCTC
+from efmodel.config import preset
+from efmodel.model.encoder import position_embedding
 from efmodel.model.precision import autocast
 from tests.conftest import small_config
 from tests.efmodel.model.test_early_exit import KINDS
@@ -61,6 +63,21 @@ def test_padding_never_changes_a_result_in_bfloat16(model):
         batch, alone = model(samples, mask), model(samples[1:, :9_000])
     for ours, theirs in zip(batch.logits, alone.logits, strict=True):
         assert (ours[1, : alone.lengths[0]] - theirs[0]).abs().mean() < 0.01
+
+
+def test_positions_and_their_gradients_are_right_on_cpus_with_bfloat16_matrices():
+    torch.manual_seed(0)
+    positions = position_embedding(preset("small"))
+    exact_input = torch.randn(2, 50, 192, requires_grad=True)
+    rough_input = exact_input.detach().clone().requires_grad_()
+    exact = positions(exact_input)
+    with autocast(torch.device("cpu"), "bfloat16"):
+        rough = positions(rough_input)
+    towards = torch.randn_like(exact)
+    for result in (exact, rough):
+        (result * towards).sum().backward()
+    torch.testing.assert_close(rough, exact, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(rough_input.grad, exact_input.grad, rtol=0.02, atol=0.02)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
