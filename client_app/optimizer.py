@@ -19,19 +19,17 @@ first moment starts anew in each round, since it is the direction of one client'
 With ``lr-layer-decay`` lower layers learn more slowly, see ``layer_factor``.
 """
 
-import re
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 from torch.optim import AdamW
 
+from efmodel.model.cutting import layer_number
 from efmodel.model.early_exit import EarlyExitForCTC
 
 # Of a parameter group: T, and what its learning rate is multiplied by.
 STEPS_BEFORE, FACTOR = "steps_before", "factor"
-
-_LAYER = re.compile(r"^encoder\.layers\.(\d+)\.")
 
 
 def layer_factor(name: str, decay: float, num_layers: int) -> float:
@@ -57,8 +55,7 @@ def layer_factor(name: str, decay: float, num_layers: int) -> float:
     """
     if name.startswith("exits."):
         return 1.0
-    match = _LAYER.match(name)
-    return float(decay ** (num_layers - (int(match[1]) + 1 if match else 0)))
+    return float(decay ** (num_layers - (layer_number(name) or 0)))
 
 
 def continued(

@@ -34,14 +34,12 @@ def learning_rate(settings: Settings, server_round: float) -> float:
 
     The last term is left out of "constant", the second one with w = 0.
     """
-    rate = settings.lr
+    shares = [1.0]
     if settings.lr_warmup:
-        over = (server_round - 1) / settings.rounds
-        rate *= min(1.0, over / settings.lr_warmup)
-    if settings.lr_schedule == "constant":
-        return rate
-    left = (settings.rounds - server_round + 1) / settings.rounds
-    return min(rate, settings.lr * min(1.0, left / COOLDOWN))
+        shares.append((server_round - 1) / settings.rounds / settings.lr_warmup)
+    if settings.lr_schedule == "cooldown":
+        shares.append((settings.rounds - server_round + 1) / settings.rounds / COOLDOWN)
+    return settings.lr * min(shares)
 
 
 def progress(settings: Settings, server_round: int) -> float:

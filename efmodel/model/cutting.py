@@ -7,6 +7,12 @@ _LAYER = re.compile(r"^encoder\.layers\.(\d+)\.")
 _HEAD = re.compile(r"^exits\.(\d+)\.")
 
 
+def layer_number(name: str) -> int | None:
+    """Return the encoder layer of the tensor ``name``, from 1; None outside the layers."""
+    match = _LAYER.match(name)
+    return int(match[1]) + 1 if match else None  # encoder.layers counts from 0, exit_layers from 1
+
+
 def owner_exit(name: str, exit_layers: Sequence[int]) -> int:
     """Return the shallowest exit that needs the tensor ``name``: 1..E, or 0 if every exit does.
 
@@ -20,8 +26,7 @@ def owner_exit(name: str, exit_layers: Sequence[int]) -> int:
         if 1 <= exit <= len(exit_layers):
             return exit
         raise ValueError(f"{name}: found exit {exit}, wanted 1 to {len(exit_layers)}")
-    if match := _LAYER.match(name):
-        layer = int(match[1]) + 1  # encoder.layers counts from 0, exit_layers from 1
+    if layer := layer_number(name):
         for exit, last_layer in enumerate(exit_layers, start=1):
             if layer <= last_layer:
                 return exit

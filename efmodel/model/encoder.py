@@ -40,12 +40,12 @@ class StackedPositionalConv(Data2VecAudioPositionalConvEmbedding):  # type: igno
 class PositionalConv(Wav2Vec2PositionalConvEmbedding):  # type: ignore[misc]
     """wav2vec2's positional convolution, in float32 on a CPU.
 
-    Where a CPU has bfloat16 matrices (AMX), oneDNN, as torch 2.11 has it, returns something else
-    for bfloat16, an even kernel and 4 to 14 channels in a group, as the size ``small`` has them.
+    On CPUs with bfloat16 matrices (AMX) the oneDNN of torch 2.11 returns wrong values for bfloat16,
+    an even kernel and an even number of 4 to 14 channels in a group. The size ``small`` has 12.
     """
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Return positions ``[batch, frames, hidden]``."""
+        """Return positions ``[batch, frames, hidden]`` for frames of that shape."""
         if hidden.device.type != "cpu":
             return super().forward(hidden)  # type: ignore[no-any-return]
         conv = self.conv

@@ -10,7 +10,6 @@ client caches their output (``client_app.cache.features``).
 """
 
 import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -18,12 +17,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from efmodel.model.cutting import layer_number
+
 if TYPE_CHECKING:  # flwr takes a second to import; a model without messages does not need it
     from flwr.app import Array
 
 NOTHING, FRONTEND = -1, 0  # depths below layer 1
-
-_LAYER = re.compile(r"^encoder\.layers\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,8 @@ class Frozen:
     def _within_depth(self, name: str) -> bool:
         if name.startswith("feature_extractor."):
             return self.depth >= FRONTEND
-        match = _LAYER.match(name)
-        layer = int(match[1]) + 1 if match else 1  # projection and position count as layer 1
-        return layer <= self.depth
+        # Projection and position count as layer 1.
+        return (layer_number(name) or 1) <= self.depth
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ import numpy as np
 from flwr.app import ArrayRecord, Message
 from flwr.common import NDArray
 
-from server_app.strategy.arrays import packed
+from server_app.strategy.arrays import packed, tensor
 from server_app.strategy.node import Node
 from server_app.strategy.partial_mean import PartialMean
 from server_app.strategy.reply import BadReplyError, ClientUpdate
 from server_app.strategy.requests import Requests
+from server_app.strategy.running_sums import NotFiniteError, largest
 
 
 def refuse_with_relay(found: Mapping[str, tuple[object, object]]) -> None:
@@ -129,12 +130,11 @@ class Relay:
         chain = self._chain[update.sender]
         arrays = {name: self._value(chain, update, name) for name in update.arrays}
         weights = {name: chain.weights.get(name, 0.0) + update.weight for name in arrays}
-        for name, values in arrays.items():
-            wide = np.result_type(values.dtype, np.float32)
-            with np.errstate(over="ignore", invalid="ignore"):
-                weighted = np.multiply(values, weights[name], dtype=wide)
-            if not np.isfinite(weighted).all():
-                raise BadReplyError(f"{name}: found nan, inf, or values too large to sum")
+        try:
+            for name, values in arrays.items():
+                largest(name, tensor(values), weights[name])
+        except NotFiniteError as error:
+            raise BadReplyError(str(error)) from None
         chain.arrays |= arrays
         chain.weights |= weights
         self._weight += update.weight

@@ -42,19 +42,26 @@ class Term(NamedTuple):
         self.sums.sub_(self.values, alpha=self.scale)
 
     def largest(self) -> float:
-        """Return the largest |scale * value|.
+        """Return the largest |scale * value|; see ``largest``."""
+        return largest(self.name, self.values, self.scale)
 
-        Raises
-        ------
-        NotFiniteError
-            If a value is nan or inf, or overflows.
-        """
-        low, high = torch.aminmax(self.values)
-        value = max(-low.item(), high.item())  # both are nan if any value is
-        if not value * self.scale < OVERFLOW:
-            problem = f"{value:g}, too large to sum" if math.isfinite(value) else "nan or inf"
-            raise NotFiniteError(f"{self.name}: found {problem}")
-        return value * self.scale
+
+def largest(name: str, values: torch.Tensor, scale: float) -> float:
+    """Return the largest |scale * value| of a tensor, 0 of an empty one.
+
+    Raises
+    ------
+    NotFiniteError
+        Naming the tensor, if a value is nan or inf, or overflows float32.
+    """
+    if not values.numel():
+        return 0.0
+    low, high = torch.aminmax(values)
+    value = max(-low.item(), high.item())  # both are nan if any value is
+    if not value * scale < OVERFLOW:
+        problem = f"{value:g}, too large to sum" if math.isfinite(value) else "nan or inf"
+        raise NotFiniteError(f"{name}: found {problem}")
+    return value * scale
 
 
 class RunningSums:

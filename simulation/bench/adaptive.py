@@ -4,7 +4,7 @@
 
 Thresholds come from the speech of every second test speaker, all figures from the other speakers.
 Seconds are measured, on two threads: each way of stopping takes its turn, a few times over. The
-reference of every ratio is the deepest exit in the same run.
+reference of every ratio is the deepest exit in the same run. A second table has deadlines.
 """
 
 from collections.abc import Callable, Sequence

@@ -29,6 +29,18 @@ def take_steps(model, optimizer, gradients, lr):
         optimizer.step()
 
 
+def stepped(theta, gradients, rate, v=0.0, steps=0):
+    """Return what AdamW makes of a tensor, by equation (4) of docs/aggregation.md, in float64."""
+    m = 0.0
+    for k, g in enumerate(gradients, start=1):
+        m = BETA_1 * m + (1 - BETA_1) * g
+        v = BETA_2 * v + (1 - BETA_2) * g**2
+        direction = m / (1 - BETA_1**k)
+        size = np.sqrt(v / (1 - BETA_2 ** (steps + k))) + EPSILON
+        theta = theta * (1 - rate * DECAY) - rate * direction / size
+    return theta
+
+
 def test_a_round_follows_the_equations(model):
     """Rows of unlike second moments; one that has none starts from nothing."""
     gradients, before, lr = [0.3, -0.1, 0.2], 40, 0.01
@@ -39,14 +51,8 @@ def test_a_round_follows_the_equations(model):
     take_steps(model, optimizer, gradients, lr)
 
     for name, parameter in model.named_parameters():
-        theta, m, steps = start[name], 0.0, before if name == NAME else 0
         v = (1 - BETA_2**before) * rows.double().numpy()[:, None] if name == NAME else 0.0
-        for k, g in enumerate(gradients, start=1):
-            m = BETA_1 * m + (1 - BETA_1) * g
-            v = BETA_2 * v + (1 - BETA_2) * g**2
-            direction = m / (1 - BETA_1**k)
-            size = np.sqrt(v / (1 - BETA_2 ** (steps + k))) + EPSILON
-            theta = theta * (1 - lr * DECAY) - lr * direction / size
+        theta = stepped(start[name], gradients, lr, v, before if name == NAME else 0)
         np.testing.assert_allclose(parameter.detach().numpy(), theta, atol=1e-6, err_msg=name)
     kept = second_moments(model, optimizer)
     wanted = (v_of(rows, gradients, before)) / (1 - BETA_2 ** (before + len(gradients)))
@@ -97,14 +103,8 @@ def test_lower_layers_learn_more_slowly_by_the_equation(model, before):
         rate = lr * factor(name, decay, 4)
         factors.add(rate / lr)
         continues = before and name == NAME
-        theta, m, steps = start[name], 0.0, before if continues else 0
         v = (1 - BETA_2**before) * rows.double().numpy()[:, None] if continues else 0.0
-        for k, g in enumerate(gradients, start=1):
-            m = BETA_1 * m + (1 - BETA_1) * g
-            v = BETA_2 * v + (1 - BETA_2) * g**2
-            direction = m / (1 - BETA_1**k)
-            size = np.sqrt(v / (1 - BETA_2 ** (steps + k))) + EPSILON
-            theta = theta * (1 - rate * DECAY) - rate * direction / size
+        theta = stepped(start[name], gradients, rate, v, before if continues else 0)
         np.testing.assert_allclose(parameter.detach().numpy(), theta, atol=1e-6, err_msg=name)
     assert factors == {1.0, 1 / 16, 1 / 8, 1 / 4}  # heads, before the layers, layers 1 and 2
 
