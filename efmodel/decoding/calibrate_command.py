@@ -61,7 +61,7 @@ def _observed(folder: Path, data: str) -> tuple["Curve", str]:
     from efmodel.decoding.curve import Curve
     from efmodel.decoding.observing import observe
     from efmodel.decoding.policy import SCORES
-    from efmodel.decoding.stages import stage_seconds
+    from efmodel.decoding.stages import stage_costs
     from efmodel.evaluation import BATCH_SECONDS, Trial
     from efmodel.model.compute import multiply_adds
     from efmodel.model.stages import Engine
@@ -72,7 +72,8 @@ def _observed(folder: Path, data: str) -> tuple["Curve", str]:
         raise UserError(f"model: found one exit in {folder}, wanted several to choose from")
     engine = Engine(network)
     observed = observe(engine, trial.tokenizer, trial.utterances, list(SCORES), BATCH_SECONDS)
-    stages = stage_seconds(engine)
+    mean = float(observed.seconds.mean())  # of an utterance
+    stages = [cost.of(mean) / mean for cost in stage_costs(engine)]
     seconds = [sum(stages[: exit + 1]) for exit in range(len(stages))]
     layers = list(network.config.exit_layers)
     return Curve(observed, layers, multiply_adds(network.config), seconds), trial.half

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.metadata import entry_points
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +128,25 @@ def score_named(name: str) -> Score:
     )
 
 
+class StageCost(NamedTuple):
+    """What a stage takes on this device, for the lengths in which people speak.
+
+    Attributes
+    ----------
+    fixed : float
+        Seconds of a call, whatever the length. For a short recording it is most of the cost.
+    per_second : float
+        Seconds for each second of audio.
+    """
+
+    fixed: float
+    per_second: float
+
+    def of(self, seconds: float) -> float:
+        """Return the seconds that so many seconds of audio take."""
+        return self.fixed + self.per_second * seconds
+
+
 @dataclass(frozen=True)
 class ExitPolicy:
     """Decides after each stage whether an utterance stops.
@@ -138,14 +158,13 @@ class ExitPolicy:
         scores is above its threshold; without any score it goes to the end.
     deadline : float
         Seconds that a recording may take. It stops where the next stage would take it beyond.
-    stage_seconds : tuple of float
-        What each of the E stages takes on this device, in seconds per second of audio; wanted with
-        a deadline.
+    stage_costs : tuple of StageCost
+        Those of the E stages; wanted with a deadline.
     """
 
     thresholds: Mapping[str, Sequence[float]] = field(default_factory=dict)
     deadline: float = float("inf")
-    stage_seconds: tuple[float, ...] = ()
+    stage_costs: tuple[StageCost, ...] = ()
 
     @property
     def never_stops(self) -> bool:
@@ -174,7 +193,7 @@ class ExitPolicy:
         """
         if self.deadline == float("inf"):
             return False
-        return elapsed + self.stage_seconds[exit] * seconds > self.deadline
+        return elapsed + self.stage_costs[exit].of(seconds) > self.deadline
 
 
 def parse(names: str, thresholds: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:

@@ -21,7 +21,7 @@ from efmodel.decoding.decoder import Beam, Decoder, Greedy
 from efmodel.decoding.loaded import load
 from efmodel.decoding.long_form import Window, windows
 from efmodel.decoding.policy import ExitPolicy, parse
-from efmodel.decoding.stages import Engine, run, stage_seconds
+from efmodel.decoding.stages import Engine, run, stage_costs
 from efmodel.decoding.words import Tokens, Word, text_of, words
 from efmodel.errors import UserError
 from efmodel.speech.resampling import SAMPLE_RATE, Samples
@@ -165,7 +165,7 @@ class Recogniser:
         chosen: Mapping[str, Sequence[float]] = {}
         if automatic and (loaded.thresholds or policy or deadline == float("inf")):
             chosen = parse(policy or loaded.policy, loaded.thresholds)
-        costs = stage_seconds(loaded.engine) if deadline < float("inf") else ()
+        costs = stage_costs(loaded.engine) if deadline < float("inf") else ()
         search = loaded.search(hot_words, lm) if lm or hot_words else None
         return cls(loaded.engine, loaded.tokens, ExitPolicy(chosen, deadline, costs), search)
 

@@ -7,10 +7,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from efmodel.decoding.policy import ExitOutput, ExitPolicy
+from efmodel.decoding.policy import ExitOutput, ExitPolicy, StageCost
 from efmodel.speech.resampling import SAMPLE_RATE, Samples
 
-MEASURED_SECONDS = 10.0  # of audio, to measure what each stage takes
+MEASURED = (1.0, 10.0)  # seconds of audio, to measure what each stage takes
 REPEATS = 3
 
 
@@ -96,19 +96,23 @@ def padded_seconds(batch: Sequence[Samples]) -> float:
     return len(batch) * max(map(len, batch), default=0) / SAMPLE_RATE
 
 
-def stage_seconds(engine: Engine) -> tuple[float, ...]:
-    """Return what each of the E stages takes on this device, in seconds per second of audio.
+def stage_costs(engine: Engine) -> tuple[StageCost, ...]:
+    """Return what each of the E stages takes on this device: a line through two lengths of noise.
 
-    The least of a few runs on noise: other programs can only add to it.
+    The least of a few runs counts: other programs can only add to it.
     """
-    noise = np.random.default_rng(0).standard_normal(round(MEASURED_SECONDS * SAMPLE_RATE))
-    samples = (0.1 * noise).astype(np.float32)
-    runs = []
-    for _ in range(REPEATS):
-        stages = engine.start([samples])
-        times = [perf_counter()]
-        for _ in range(engine.num_exits):
-            stages.advance()
-            times.append(perf_counter())
-        runs.append(np.diff(times))
-    return tuple(float(least) for least in np.min(runs, axis=0) / MEASURED_SECONDS)
+    short, long = (np.min([_timed(engine, n) for _ in range(REPEATS)], axis=0) for n in MEASURED)
+    per_second = np.maximum(long - short, 0.0) / (MEASURED[1] - MEASURED[0])
+    fixed = np.maximum(short - MEASURED[0] * per_second, 0.0)
+    return tuple(StageCost(float(f), float(p)) for f, p in zip(fixed, per_second, strict=True))
+
+
+def _timed(engine: Engine, seconds: float) -> NDArray[np.float64]:
+    """Return the seconds that each of the E stages takes with so much audio."""
+    noise = np.random.default_rng(0).standard_normal(round(seconds * SAMPLE_RATE))
+    stages = engine.start([(0.1 * noise).astype(np.float32)])
+    times = [perf_counter()]
+    for _ in range(engine.num_exits):
+        stages.advance()
+        times.append(perf_counter())
+    return np.diff(times)

@@ -27,7 +27,7 @@ from efmodel.decoding.curve import Curve, Point
 from efmodel.decoding.observing import observe
 from efmodel.decoding.policy import SCORES, ExitPolicy
 from efmodel.decoding.recogniser import Recogniser
-from efmodel.decoding.stages import stage_seconds
+from efmodel.decoding.stages import stage_costs
 from efmodel.decoding.words import Tokens
 from efmodel.evaluation import BATCH_SECONDS
 from efmodel.model.compute import multiply_adds
@@ -138,11 +138,11 @@ def print_deadlines(
     whole : float
         Seconds that the deepest exit takes for one of them on average.
     """
-    costs = stage_seconds(engine)
+    costs = stage_costs(engine)
     table = Table("deadline, ms", "WER %", "layers", "median, ms", "late", "by at most, ms")
     for share in DEADLINES:
         deadline = share * whole
-        recogniser = Recogniser(engine, tokens, ExitPolicy(deadline=deadline, stage_seconds=costs))
+        recogniser = Recogniser(engine, tokens, ExitPolicy(deadline=deadline, stage_costs=costs))
         results, late = [], []
         for utterance in utterances:
             began = perf_counter()

@@ -51,13 +51,13 @@ def measure(folder: str, threads: int, longest: str, speech: list[str]) -> Measu
     os.environ["OMP_NUM_THREADS"] = str(threads)
     began = perf_counter()
     from efmodel.decoding.recogniser import Recogniser
-    from efmodel.decoding.stages import stage_seconds
+    from efmodel.decoding.stages import MEASURED, stage_costs
 
     recogniser = Recogniser.from_pretrained(folder, "auto" if speech else None)
     start = perf_counter() - began
     exits, reached = [], 0.0
-    for seconds in stage_seconds(recogniser.engine):
-        reached += seconds
+    for cost in stage_costs(recogniser.engine):
+        reached += cost.of(MEASURED[1]) / MEASURED[1]
         exits.append(reached)
     Recogniser(recogniser.engine, recogniser.tokens).transcribe(longest)
     results = [recogniser.transcribe(file) for file in speech]

@@ -10,6 +10,7 @@ from efmodel.decoding.policy import (
     SCORES,
     ExitOutput,
     ExitPolicy,
+    StageCost,
     agreement,
     confidence,
     edit_distance,
@@ -17,7 +18,7 @@ from efmodel.decoding.policy import (
     parse,
 )
 from efmodel.decoding.recogniser import Recogniser
-from efmodel.decoding.stages import run, stage_seconds
+from efmodel.decoding.stages import run, stage_costs
 from efmodel.decoding.words import Tokens
 from efmodel.errors import UserError
 from efmodel.model.early_exit import EarlyExitForCTC
@@ -178,13 +179,37 @@ def test_scores_that_are_joined_must_all_be_sure(model):
 
 def test_a_deadline_stops_where_the_next_stage_would_end_too_late(model):
     speech = recordings(16_000)
-    engine = Engine(model)
-    costs = (0.0, 0.0, 1e6)  # stage 3 takes for ever
-    assert run(engine, speech, ExitPolicy({}, deadline=60, stage_seconds=costs))[0][0] == 2
-    assert run(engine, speech, ExitPolicy({}, deadline=0, stage_seconds=costs))[0][0] == 1
-    assert run(engine, speech, ExitPolicy({}, deadline=60, stage_seconds=(0.0,) * 3))[0][0] == 3
-    measured = stage_seconds(engine)
-    assert len(measured) == 3 and min(measured) > 0
+    free, endless = StageCost(0.0, 0.0), StageCost(0.0, 1e6)
+
+    def reached(deadline: float, *costs: StageCost) -> int:
+        return run(Engine(model), speech, ExitPolicy({}, deadline, costs))[0][0]
+
+    assert reached(60, free, free, endless) == 2
+    assert reached(60, free, free, StageCost(1e6, 0.0)) == 2  # however short the recording is
+    assert reached(0, free, free, endless) == 1
+    assert reached(60, free, free, free) == 3
+
+
+def test_what_a_stage_takes_is_a_call_and_so_much_for_each_second(monkeypatch):
+    """Against an engine whose stages take 1 ms + 2 ms/s, 0 + 3 ms/s and 5 ms, on its own clock."""
+    now = 0.0
+
+    class Clockwork:
+        num_exits = 3
+
+        def start(self, batch):
+            seconds = len(batch[0]) / 16_000
+            self.left = iter((0.001 + 0.002 * seconds, 0.003 * seconds, 0.005))
+            return self
+
+        def advance(self):
+            nonlocal now
+            now += next(self.left)
+
+    monkeypatch.setattr("efmodel.decoding.stages.perf_counter", lambda: now)
+    costs = stage_costs(Clockwork())
+    assert np.allclose(costs, [(0.001, 0.002), (0.0, 0.003), (0.005, 0.0)], atol=1e-9)
+    assert costs[0].of(4.0) == pytest.approx(0.009)
 
 
 def test_a_policy_that_the_model_cannot_follow_is_refused():
