@@ -5,6 +5,7 @@ each result at once as a line of JSON, so that a killed process has still report
 """
 
 import json
+import math
 import resource
 import sys
 import time
@@ -33,12 +34,12 @@ LABELS_PER_SECOND = 15  # characters of fast English speech
 
 
 def longest_batch(settings: Settings, config: EarlyExitConfig) -> list[Utterance]:
-    """Return a batch of noise, as long as the longest recordings that are used can become."""
-    utterances = int(settings.batch_seconds // settings.max_seconds)
-    utterances = max(1, min(utterances, settings.batch_utterances))
-    samples = int(longest(settings) * SAMPLE_RATE)
+    """Return a batch of noise: ``batch-seconds`` or more in takes as long as they can become."""
+    seconds = longest(settings)
+    utterances = min(math.ceil(settings.batch_seconds / seconds), settings.batch_utterances)
+    samples = int(seconds * SAMPLE_RATE)
     # CTC needs a blank between equal labels: texts of half as many labels as frames always fit.
-    count = min(int(LABELS_PER_SECOND * settings.max_seconds), config.num_frames(samples) // 2)
+    count = min(int(LABELS_PER_SECOND * seconds), config.num_frames(samples) // 2)
     spoken = [label for label in range(config.vocab_size) if label != config.pad_token_id]
     labels = [spoken[i % len(spoken)] for i in range(count)]
     torch.manual_seed(0)

@@ -137,9 +137,16 @@ def noise(samples: int, tilt: float, seed: int) -> Tensor:
 
 
 def longest(settings: Settings) -> float:
-    """Return the seconds of the longest take of one recording."""
-    pauses = 2 * PAUSE if PAUSES in augmentations(settings.augment) else 0.0
-    return pauses + settings.max_seconds / (1 - settings.speed_perturbation)
+    """Return the seconds of the longest take, of one recording or of a row."""
+    kinds = augmentations(settings.augment)
+    pauses = 2 * PAUSE if PAUSES in kinds else 0.0
+    speech = max(settings.max_seconds, speech_in_a_row(settings) if JOINS in kinds else 0.0)
+    return pauses + speech / (1 - settings.speed_perturbation)
+
+
+def speech_in_a_row(settings: Settings) -> float:
+    """Return the most seconds of speech in a row."""
+    return min(JOIN_SECONDS, settings.batch_seconds)
 
 
 def draw(
@@ -167,7 +174,7 @@ def draw(
     if {PAUSES, NOISE} <= dice.kinds:
         takes += [dice.take_without_speech() for _ in range(round(EMPTY * len(utterances)))]
     if JOINS in dice.kinds:
-        rows = dice.rows(utterances, min(JOIN_SECONDS, settings.batch_seconds))
+        rows = dice.rows(utterances, settings)
         takes += [dice.take(row, dice.chance.choice(speeds)) for row in rows]
     return takes
 
@@ -181,13 +188,17 @@ class _Dice:
     strength: float
 
     def rows(
-        self, utterances: Sequence[Utterance], longest: float
+        self, utterances: Sequence[Utterance], settings: Settings
     ) -> Iterator[tuple[Utterance, ...]]:
-        """Yield rows of at least two utterances, of at most ``longest`` seconds of speech."""
+        """Yield rows of at least two utterances, none of which makes more than the longest take."""
+        gap, end = (GAP, PAUSE) if PAUSES in self.kinds else (0.0, 0.0)
+        room = longest(settings) - 2 * end
         share = JOINED * max(0.0, self.strength - JOINS_START) / (1 - JOINS_START)
         row: list[Utterance] = []
         for utterance in self.chance.sample(utterances, round(share * len(utterances))):
-            fits = sum(each.seconds for each in row) + utterance.seconds <= longest
+            speech = sum(each.seconds for each in row) + utterance.seconds
+            slowest = speech / (1 - settings.speed_perturbation) + gap * len(row)
+            fits = speech <= speech_in_a_row(settings) and slowest <= room
             if row and not (fits and self.chance.random() < JOIN_CHANCE):
                 if len(row) > 1:
                     yield tuple(row)

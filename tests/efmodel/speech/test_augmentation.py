@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efmodel.settings import AUGMENTATIONS, Settings, SettingsError, augmentations
-from efmodel.speech import text, vocabulary
+from efmodel.speech import augmentation, text, vocabulary
 from efmodel.speech.augmentation import (
     JOIN_SECONDS,
     Take,
@@ -61,13 +61,34 @@ def test_each_utterance_is_heard_once_an_epoch_and_some_in_a_row_with_others(sec
         assert take.seconds == pytest.approx(take.heard([2]).seconds, abs=0.01)
 
 
-def test_a_single_recording_is_never_longer_than_the_capacity_was_measured_for():
-    short = dataclasses.replace(ALL, max_seconds=3.0)
-    takes = [t for seed in range(300) for t in draw(utterances([3.0]), short, seed)]
-    lengths = [take.seconds for take in takes if take.utterances]
-    assert 6.0 < max(lengths) <= longest(short) == 4.0 + 3.0 / 0.9
-    plain = dataclasses.replace(short, augment="off", speed_perturbation=0.0)
-    assert longest(plain) == 3.0
+@pytest.mark.parametrize("max_seconds, most", [(3.0, 12.0), (30.0, 30.0)])
+def test_no_take_is_longer_than_the_capacity_was_measured_for(max_seconds, most):
+    limited = dataclasses.replace(ALL, max_seconds=max_seconds)
+    assert longest(limited) == 4.0 + most / 0.9
+    # Sixty short words and their gaps are longer than the speech in a row may be.
+    for speech in (
+        utterances([max_seconds]),
+        utterances([max_seconds, 3.0]),
+        utterances([0.2] * 60),
+    ):
+        takes = [take for seed in range(300) for take in draw(speech, limited, seed)]
+        assert max(take.seconds for take in takes if take.utterances) <= longest(limited)
+    alone = dataclasses.replace(limited, augment="pauses")
+    assert longest(alone) == 4.0 + max_seconds / 0.9
+    plain = dataclasses.replace(limited, augment="off", speed_perturbation=0.0)
+    assert longest(plain) == max_seconds
+
+
+def test_a_row_of_many_short_words_ends_before_it_is_too_long():
+    """The chance of a further word is raised to 1, so that only lengths end a row."""
+    words = utterances([0.1] * 400)
+    limited = dataclasses.replace(ALL, max_seconds=3.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(augmentation, "JOIN_CHANCE", 1.0)
+        takes = draw(words, limited, seed=0)
+    counts = Counter(len(take.utterances) for take in takes if len(take.utterances) > 1)
+    assert counts == {12: 13, 4: 1}  # 12 words of 0.1 s / 0.9 and 11 gaps of 1 s in 12 s / 0.9
+    assert max(take.seconds for take in takes if take.utterances) <= longest(limited)
 
 
 def test_off_leaves_recordings_as_they_are():
