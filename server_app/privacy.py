@@ -17,9 +17,9 @@ from flwr.serverapp import GaussianPrivacyEvent
 
 from efmodel.settings import Settings, SettingsError
 from server_app import accountant
+from server_app.run_folder import ROUNDING
 
 CENTRAL, LOCAL = "central", "local"
-ROUNDING = 1 + 1e-9  # sums of the same rounds in another order
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Guarantee:
 
     def rounds_allowed(self, most: int) -> int:
         """Return how many further rounds, up to ``most``, stay within the budget."""
-        return bisect_right(range(1, most + 1), self.budget * ROUNDING, key=self.after)
+        return bisect_right(range(1, most + 1), self.budget * (1 + ROUNDING), key=self.after)
 
     def spend(self) -> None:
         """Count one more round."""
@@ -138,10 +138,11 @@ class Privacy:
             guarantee.spend()
 
     def statement(self) -> dict[str, dict[str, float]]:
-        """Return epsilon, delta and noise multiplier of each guarantee, after the rounds so far."""
+        """Return what each guarantee has come to, and what one more round would come to."""
         return {
             name: {
                 "epsilon": guarantee.epsilon,
+                "next-epsilon": guarantee.after(1),
                 "delta": guarantee.delta,
                 "noise-multiplier": guarantee.event.noise_multiplier,
             }

@@ -16,6 +16,7 @@ from efmodel.settings import from_version_0_1_0
 
 # Start of the last line that the server app logs.
 FINISHED, FAILED = "run finished: ", "run failed: "
+ROUNDING = 1e-9  # of an epsilon: sums of the same rounds in another order
 # Run config keys that may differ after every resumption: they change nothing about the clients.
 FREE_TO_CHANGE = ("rounds", "output", "resume", "tracker")
 
@@ -239,7 +240,7 @@ class RunFolder:
         Parameters
         ----------
         config : Mapping
-            The run config; ``rounds`` and ``patience`` are used.
+            The run config; ``rounds``, ``patience`` and ``dp-budget`` are used.
 
         Raises
         ------
@@ -316,9 +317,24 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def is_over(records: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> bool:
-    """Return whether a run with these records has had all rounds, or has stopped getting better."""
+    """Return whether a run has had all its rounds, all its budget, or has stopped getting better.
+
+    Parameters
+    ----------
+    records : Sequence of Mapping
+        The rounds in ``metrics.jsonl``.
+    config : Mapping
+        The run config; ``rounds``, ``patience`` and ``dp-budget`` are used.
+    """
     last_round = records[-1]["round"] if records else 0
-    return bool(last_round >= config["rounds"] or has_stalled(records, config["patience"]))
+    done = last_round >= config["rounds"] or has_spent(records, config["dp-budget"])
+    return bool(done or has_stalled(records, config["patience"]))
+
+
+def has_spent(records: Sequence[Mapping[str, Any]], budget: float) -> bool:
+    """Return whether one more round like the last would exceed an epsilon; 0 for no limit."""
+    spent = records[-1].get("privacy", {}).values() if budget and records else ()
+    return any(each["next-epsilon"] > budget * (1 + ROUNDING) for each in spent)
 
 
 def has_stalled(records: Sequence[Mapping[str, Any]], patience: int) -> bool:

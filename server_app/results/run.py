@@ -92,7 +92,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether all rounds were run, or those that ``patience`` allowed."""
+        """Whether all rounds were run, or those that ``patience`` and ``dp-budget`` allowed."""
         return bool(self.rounds) and is_over(self.rounds, self.config)
 
     @property

@@ -100,6 +100,14 @@ def test_a_run_ends_before_its_budget_is_exceeded_and_says_what_it_spent(tmp_pat
     assert records[-1]["wer"]  # the last round is evaluated, as any run's
     assert f"central epsilon {spent[-1]['epsilon']:.3g} at delta 1e-05" in line(records[-1], 96)
     assert f'epsilon{{privacy="central"}} {spent[-1]["epsilon"]}' in run.folder.status.read_text()
+    assert spent[-1]["next-epsilon"] == pytest.approx(
+        epsilon({release(4.0): len(records) + 1}, 1e-5)
+    )
+    config = {"rounds": 96, "patience": 0, "dp-budget": 3.0}
+    run.folder.report.touch()  # so that neither a sweep nor --resume runs it again
+    assert run.folder.is_finished(config)
+    assert not run.folder.is_finished(config | {"dp-budget": spent[-1]["next-epsilon"]})
+    assert not run.folder.is_finished(config | {"dp-budget": 0.0})
 
 
 def test_a_resumed_run_goes_on_from_what_it_has_spent(tmp_path):

@@ -114,8 +114,8 @@ def test_a_run_ends_when_it_gets_no_better_and_keeps_its_best_model(tmp_path, ca
     assert model["one"].numpy()[0] == 1 + 2 + 3 + 4  # of two equal ones the later
     assert "patience = 2" in caplog.text and "result: round 4" in caplog.text
     run.folder.report.touch()
-    assert run.folder.is_finished({"rounds": 20, "patience": 2})
-    assert not run.folder.is_finished({"rounds": 20, "patience": 0})
+    assert run.folder.is_finished({"rounds": 20, "patience": 2, "dp-budget": 0.0})
+    assert not run.folder.is_finished({"rounds": 20, "patience": 0, "dp-budget": 0.0})
 
 
 def test_a_run_with_patience_that_gets_better_has_all_its_rounds(tmp_path):
