@@ -7,7 +7,7 @@ from logging import INFO, WARNING
 from typing import Any
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context
+from flwr.app import ArrayRecord, Context
 from flwr.common import log
 from flwr.serverapp import Grid
 from flwr.superlink.grid import InMemoryGrid
@@ -37,6 +37,7 @@ from server_app.run_folder import RunFolder, read_metrics
 from server_app.strategy.base import RunStrategy
 from server_app.strategy.exchange import simulated_cores
 from server_app.strategy.registry import build
+from server_app.survey import Survey
 from server_app.trackers import tracking
 from server_app.vocabulary import settle
 
@@ -97,12 +98,11 @@ def federate(grid: Grid, context: Context) -> RunFolder:
         privacy.log_spent()
         model.to("cpu")  # it was scored on a GPU where there is one
         model.load_state_dict(arrays.to_torch_state_dict())
-        add_thresholds(grid, strategy, settings, request, arrays, model)
+        survey = Survey(grid, list(nodes.met.values()), settings, request, model)
+        ask_clients(survey, strategy, folder)
         if model.config.exit_thresholds and test_set:
             score = adaptive_score(model.eval(), tokenizer, test_set, BATCH_SECONDS)
             folder.write_adaptive(score)
-        if settings.personal != "off":
-            score_clients(grid, strategy, settings, request, arrays, model, folder)
         write_results(folder, settings, model, tokenizer)
     return folder
 
@@ -123,48 +123,37 @@ def planned_privacy(settings: Settings) -> tuple[Privacy, Settings]:
     return privacy, privacy.applied_to(settings, after)
 
 
-def add_thresholds(
-    grid: Grid,
-    strategy: RunStrategy,
-    settings: Settings,
-    request: ConfigRecord,
-    arrays: ArrayRecord,
-    model: EarlyExitForCTC,
-) -> None:
+def ask_clients(survey: Survey, strategy: RunStrategy, folder: RunFolder) -> None:
+    """Ask the clients for the thresholds of adaptive exits, and how well the model serves them."""
+    personal = survey.settings.personal != "off"
+    if not strategy.client_models(survey.model.config):
+        add_thresholds(survey)
+        if personal:
+            score_clients(survey, folder)
+    elif personal:
+        log(WARNING, "personal models: left out, clients hold no cut of this run's model")
+
+
+def add_thresholds(survey: Survey) -> None:
     """Put the thresholds of adaptive exits into the trained model's configuration.
 
     Whatever goes wrong, the run ends with its model: ``ef-asr calibrate`` can do it later.
     """
-    if strategy.client_models(model.config):
-        return  # clients hold no cut of this model
-    nodes = list(strategy.nodes.met.values())
     try:
-        found = calibrate(grid, nodes, settings, request, arrays, model.config)
+        found = calibrate(survey)
     except Exception as error:
         log(WARNING, "calibration: failed, so the model has no thresholds: %s", error)
     else:
-        model.config.update({"exit_thresholds": found})
+        survey.model.config.update({"exit_thresholds": found})
 
 
-def score_clients(
-    grid: Grid,
-    strategy: RunStrategy,
-    settings: Settings,
-    request: ConfigRecord,
-    arrays: ArrayRecord,
-    model: EarlyExitForCTC,
-    folder: RunFolder,
-) -> None:
+def score_clients(survey: Survey, folder: RunFolder) -> None:
     """Write how well the trained model serves each client, as it is and fine-tuned there.
 
     Whatever goes wrong, the run ends with its model.
     """
-    if strategy.client_models(model.config):
-        log(WARNING, "personal models: left out, clients hold no cut of this run's model")
-        return
-    nodes = list(strategy.nodes.met.values())
     try:
-        results = personalise(grid, nodes, settings, request, arrays, model.owner_exits())
+        results = personalise(survey)
     except Exception as error:
         log(WARNING, "personal models: failed: %s", error)
     else:

@@ -4,32 +4,20 @@ After the last round each node is sent the result, cut at its capacity. It score
 speech, fine-tunes it on the rest, and scores it again. The fine-tuned models stay on the nodes.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from logging import INFO, WARNING
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
-from flwr.common import log
-from flwr.serverapp import Grid
+from flwr.app import Message, MessageType, MetricRecord
 
 from efmodel.protocol import (
-    ARRAYS,
-    CAPACITY,
     CHARACTER_ERRORS,
     CHARACTERS,
-    CONFIG,
     METRICS,
     PERSONAL,
-    SERVER_ROUND,
     WORD_ERRORS,
     WORDS,
 )
-from efmodel.settings import Settings
-from server_app.strategy.cohort import Cohort
-from server_app.strategy.exchange import Traffic, exchange
-from server_app.strategy.node import Node
-from server_app.strategy.reply import BadReplyError, error_reason
+from server_app.strategy.reply import BadReplyError
+from server_app.survey import Survey
 
 
 @dataclass(frozen=True)
@@ -53,54 +41,9 @@ class ClientResult:
     character_errors: list[int]
 
 
-def personalise(
-    grid: Grid,
-    nodes: Sequence[Node],
-    settings: Settings,
-    request: ConfigRecord,
-    arrays: ArrayRecord,
-    owner_exits: Mapping[str, int],
-) -> dict[str, ClientResult]:
-    """Return the result of each node that answers within ``round-timeout``, by the node's name.
-
-    Parameters
-    ----------
-    grid : Grid
-        Where the nodes are connected.
-    nodes : Sequence of Node
-        All nodes that are known; those that are connected are asked.
-    settings : Settings
-        The run config.
-    request : ConfigRecord
-        The model description that every request carries.
-    arrays : ArrayRecord
-        The trained model.
-    owner_exits : Mapping[str, int]
-        ``{tensor name: shallowest exit that needs it}``.
-    """
-    connected = set(grid.get_node_ids())
-    asked = [node for node in nodes if node.id in connected]
-    contents = {}
-    for capacity in {node.capacity for node in asked}:
-        cut = ArrayRecord({n: a for n, a in arrays.items() if owner_exits[n] <= capacity})
-        about = {**request, CAPACITY: capacity, SERVER_ROUND: settings.rounds + 1}
-        contents[capacity] = RecordDict({ARRAYS: cut, CONFIG: ConfigRecord(about)})
-    kind = f"{MessageType.EVALUATE}.{PERSONAL}"
-    cohort = Cohort(
-        {node: Message(contents[node.capacity], node.id, kind) for node in asked}, len(asked)
-    )
-    traffic, results = Traffic(), {}
-    messages = cohort.messages.values()
-    with closing(exchange(grid, messages, settings.round_timeout, traffic)) as replies:
-        for reply in replies:
-            node = cohort.sender(reply)
-            try:
-                results[node.name] = read_result(reply, node.capacity)
-            except BadReplyError as error:
-                log(WARNING, "personal models: %s left out: %s", node.name, error)
-    log(INFO, "personal models: %d of %d clients answered, %.1f MB were sent",
-        len(results), len(asked), traffic.down / 1e6)  # fmt: skip
-    return results
+def personalise(survey: Survey) -> dict[str, ClientResult]:
+    """Return the result of each node that answers, by the node's name."""
+    return survey.ask("personal models", f"{MessageType.EVALUATE}.{PERSONAL}", read_result)
 
 
 def read_result(reply: Message, capacity: int) -> ClientResult:
@@ -109,10 +52,8 @@ def read_result(reply: Message, capacity: int) -> ClientResult:
     Raises
     ------
     BadReplyError
-        If it is an error, if the node held no speech out, or if its counts cannot be true.
+        If the node held no speech out, or if its counts cannot be true.
     """
-    if reply.has_error():
-        raise BadReplyError(error_reason(reply))
     records = [reply.content.metric_records.get(key, MetricRecord()) for key in (METRICS, PERSONAL)]
     words, characters = (_count(records[0].get(key), key) for key in (WORDS, CHARACTERS))
     if not (words and characters):

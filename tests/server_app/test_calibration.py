@@ -1,11 +1,12 @@
 """Federated calibration: real clients count on real files, in this process."""
 
 import logging
+import re
 
 import numpy as np
 import pytest
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 
 from client_app import app
 from client_app.recordings import recordings
@@ -20,6 +21,7 @@ from efmodel.protocol import HISTOGRAM, describe_model
 from efmodel.settings import Settings
 from server_app.calibration import calibrate
 from server_app.strategy.node import Node
+from server_app.survey import Survey
 from simulation.in_process_grid import LocalGrid
 from tests.conftest import small_config, write_folder
 
@@ -70,9 +72,8 @@ def test_thresholds_are_those_of_the_pooled_held_out_speech(whole, tokenizer, fe
         return reply
 
     grid = LocalGrid(play, contexts)
-    arrays = ArrayRecord(whole.state_dict())
     with caplog.at_level(logging.INFO):
-        found = calibrate(grid, nodes, Settings(), request, arrays, whole.config)
+        found = calibrate(Survey(grid, nodes, Settings(), request, whole))
     assert sorted(asked) == sorted(holders)
     assert "thresholds from 2 held-out utterances of 2 clients" in caplog.text
 
@@ -111,11 +112,10 @@ def test_counts_that_cannot_be_true_are_left_out(whole, tokenizer, wrong, caplog
 
     nodes = [Node(1, "a", 3), Node(2, "b", 3)]
     request = describe_model(whole.config, tokenizer)
-    arrays = ArrayRecord(whole.state_dict())
     grid = LocalGrid(play, [1, 2])
     with caplog.at_level(logging.INFO):
-        found = calibrate(grid, nodes, Settings(), request, arrays, whole.config)
-    assert "node 1: found no counts that add up" in caplog.text
+        found = calibrate(Survey(grid, nodes, Settings(), request, whole))
+    assert re.search("calibration: a left out: found no .*(counts|numbers)", caplog.text)
     assert "5 held-out utterances of 1 clients" in caplog.text
     assert found["confidence"][0] < -1e-5  # all five stop at the first exit
 
@@ -124,12 +124,11 @@ def test_without_counts_a_model_has_no_thresholds(whole, tokenizer, caplog):
     def play(message: Message) -> Message:
         raise RuntimeError("no speech here")
 
-    arrays = ArrayRecord(whole.state_dict())
     request = describe_model(whole.config, tokenizer)
 
     def of(settings: Settings, capacity: int = 3):
         nodes = [Node(1, "a", capacity)]
-        return calibrate(LocalGrid(play, [1]), nodes, settings, request, arrays, whole.config)
+        return calibrate(Survey(LocalGrid(play, [1]), nodes, settings, request, whole))
 
     with caplog.at_level(logging.INFO):
         assert of(Settings()) is None and "no speech here" in caplog.text

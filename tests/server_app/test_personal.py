@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 
 import client_app.personal
 from client_app import app
@@ -16,6 +16,7 @@ from efmodel.protocol import METRICS, PERSONAL, describe_model
 from efmodel.settings import Settings
 from server_app.personal import ClientResult, personalise
 from server_app.strategy.node import Node
+from server_app.survey import Survey
 from simulation.in_process_grid import LocalGrid
 from tests.conftest import small_config, write_folder
 
@@ -50,8 +51,8 @@ def contexts(tmp_path):
 
 def ask(whole, tokenizer, play, nodes=NODES) -> dict[str, ClientResult]:
     grid = LocalGrid(play, [node.id for node in nodes])
-    request, arrays = describe_model(whole.config, tokenizer), ArrayRecord(whole.state_dict())
-    return personalise(grid, nodes, Settings(), request, arrays, whole.owner_exits())
+    request = describe_model(whole.config, tokenizer)
+    return personalise(Survey(grid, nodes, Settings(), request, whole))
 
 
 @pytest.mark.parametrize("kind", ["heads", "lora", "all"])
