@@ -100,9 +100,7 @@ def read_histograms(reply: Message, num_exits: int) -> Histograms:
         if not isinstance(values, list) or len(values) != np.prod(shape):
             raise BadReplyError(f"found no {np.prod(shape)} counts of {name}")
         if not all(type(value) is int and 0 <= value < 2**40 for value in values):
-            raise BadReplyError(
-                f"found counts of {name} that are no numbers of utterances or words"
-            )
+            raise BadReplyError(f"found no numbers of utterances and words in {name}")
         histograms[name] = np.array(values, np.int64).reshape(shape)
     if not _are_of_the_same_utterances(list(histograms.values())):
         raise BadReplyError("found no counts that add up")

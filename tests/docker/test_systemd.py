@@ -101,6 +101,7 @@ def machine(tmp_path):
     try:
         yield made
     finally:
+        print(made.run("journalctl", "--no-pager", "--lines", "100", check=False))
         made.remove()
 
 
