@@ -23,6 +23,7 @@ from efmodel.model.early_exit import EarlyExitForCTC
 from efmodel.protocol import CAPACITY, MODEL_CONFIG
 from server_app.strategy import PartialFedAvg
 from server_app.strategy.arrays import packed, view
+from server_app.strategy.combinations import allow_only
 from server_app.strategy.partial_mean import PartialMean
 from server_app.strategy.requests import Requests
 from server_app.strategy.running_sums import NotFiniteError
@@ -73,9 +74,7 @@ class HeteroFL(PartialFedAvg):
             "secure-aggregation": (self.secure is not None, False),
             "freeze or train": ("frozen tensors" if partial.get("frozen") else "all", "all"),
         }
-        for key, (value, wanted) in limits.items():
-            if value != wanted:
-                raise ValueError(f"{key}: found {value!r}, wanted {wanted}")
+        allow_only(limits, "with HeteroFL: its clients hold slices of every layer")
         self.widths: list[EarlyExitConfig] = []  # by capacity
         self.slices = SliceRequests(self.requests)
         self.requests = self.slices

@@ -16,12 +16,13 @@ from server_app.strategy import averaging, clipping, contract, exit_metrics
 from server_app.strategy.arrays import packed, view
 from server_app.strategy.base import RunStrategy
 from server_app.strategy.cohort import Cohort, FrozenTensors, Nodes, draw, flip_coins
+from server_app.strategy.combinations import allow_only
 from server_app.strategy.exchange import tensor_bytes
 from server_app.strategy.fold import Fold
 from server_app.strategy.masked_sum import MaskedSum
 from server_app.strategy.node import Node
 from server_app.strategy.partial_mean import PartialMean
-from server_app.strategy.relay import Relay, refuse_with_relay
+from server_app.strategy.relay import Relay
 from server_app.strategy.reply import BadReplyError, ClientUpdate, UpdateReader
 from server_app.strategy.requests import Requests
 from server_app.strategy.round_report import Contribution, RoundReport
@@ -124,7 +125,7 @@ class PartialFedAvg(RunStrategy, FedAvg):
         self.frozen = frozenset(frozen)
         self.relay = relay
         if relay > 1:
-            refuse_with_relay(
+            allow_only(
                 {
                     "secure-aggregation": (secure_aggregation, False),
                     "dp-noise-multiplier": (dp_noise_multiplier, 0.0),
@@ -132,7 +133,9 @@ class PartialFedAvg(RunStrategy, FedAvg):
                     "dp-sampling": (dp_sampling, "fixed"),
                     "over-sample": (over_sample, 1.0),
                     "client-moments": (client_moments, "fresh"),
-                }
+                },
+                "with relay: the next client in a chain starts from one client's model, and the "
+                "server averages chains",
             )
         parts = len(self.owner_exits.keys() - self.frozen) if clip_by == "tensor" else 0
         self.bound = clipping.Bound.parsed(max_update_norm, parts)

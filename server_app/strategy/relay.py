@@ -20,27 +20,6 @@ from server_app.strategy.requests import Requests
 from server_app.strategy.running_sums import NotFiniteError, largest
 
 
-def refuse_with_relay(found: Mapping[str, tuple[object, object]]) -> None:
-    """Refuse keys that do not combine with a relay.
-
-    Parameters
-    ----------
-    found : Mapping[str, tuple]
-        ``{key: (its value, the only value that a relay allows)}``.
-
-    Raises
-    ------
-    ValueError
-        Naming the first key with another value.
-    """
-    for key, (value, wanted) in found.items():
-        if value != wanted:
-            raise ValueError(
-                f"{key}: found {value!r}, wanted {wanted!r} with relay: the next client in a chain "
-                "starts from one client's model, and the server averages chains"
-            )
-
-
 @dataclass
 class Chain:
     """Clients that train one after the other, and the model that they pass on.

@@ -206,17 +206,19 @@ def test_at_full_width_it_is_partial_fedavg(model, tokenizer):
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"wire_dtype": "int8"}, "wire-dtype: found 'int8', wanted float32"),
-        ({"coverage": "cohort"}, "coverage: found 'cohort', wanted trainers"),
-        ({"client_moments": "server"}, "client-moments: found 'server', wanted fresh"),
-        ({"max_update_norm": "auto"}, "max-update-norm: found 'auto', wanted off"),
+        ({"wire_dtype": "int8"}, "wire-dtype: found 'int8', wanted 'float32'"),
+        ({"coverage": "cohort"}, "coverage: found 'cohort', wanted 'trainers'"),
+        ({"client_moments": "server"}, "client-moments: found 'server', wanted 'fresh'"),
+        ({"max_update_norm": "auto"}, "max-update-norm: found 'auto', wanted 'off'"),
     ],
 )
 def test_what_it_cannot_do_is_refused(model, changes, complaint):
     own = replace(Settings(), strategy="simulation.heterofl:HeteroFL", **changes)
     with pytest.raises(SettingsError, match=complaint):
         build(own, model.owner_exits())
-    with pytest.raises(SettingsError, match="freeze or train: found 'frozen tensors', wanted all"):
+    with pytest.raises(
+        SettingsError, match="freeze or train: found 'frozen tensors', wanted 'all'"
+    ):
         build(replace(own, **{key: getattr(Settings(), key) for key in changes}),
               model.owner_exits(), frozen={"exits.1.norm.bias"})  # fmt: skip
 
