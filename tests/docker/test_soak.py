@@ -161,10 +161,9 @@ def test_twenty_devices_come_and_go_and_nothing_leaks(tmp_path):
         assert last.memory < third.memory + 100 and last.handles < third.handles + 20, service
         assert last.disk < 2 * third.disk + 10, service
         assert after[service].processes == before[service].processes, service
-        assert after[service].temporary <= before[service].temporary, service
     devices = [after[name] for name in FLEET]
     assert {use.processes for use in devices} == {2}
-    assert max(use.temporary for use in devices) <= 1  # an empty folder of torch's compiler
+    assert max(use.temporary for use in after.values()) <= 1  # torch's compiler: an empty folder
     assert max(use.disk for use in devices) < 10
 
 
