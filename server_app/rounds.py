@@ -52,7 +52,7 @@ class Rounds:
     evaluate: Evaluate
     request: ConfigRecord  # the model description that every message carries
     num_exits: int
-    count_costs: Callable[[], list[float]]  # takes seconds, so not before the first clients train
+    count_costs: Callable[[], list[float]]  # takes a second: not before a client trains
     cores: SpareCores = field(default_factory=SpareCores)
     track: trackers.Track = lambda values, server_round: None
     privacy: Privacy = field(default_factory=Privacy)
@@ -130,7 +130,6 @@ class Rounds:
             scores: list[ExitScore] = []
             if server_round % every == 0 or server_round == last:
                 scores = self.evaluate(arrays)
-            record["multiply-adds"] = self.costs
             record["loss"] = [score.loss for score in scores]
             record["wer"] = [score.wer for score in scores]
             record["cer"] = [score.cer for score in scores]
@@ -213,4 +212,6 @@ class Rounds:
             "bytes-up-full": whole_model * len(report.accepted),
             "clients": dict(metrics) if metrics is not None else {},
             "privacy": self.privacy.statement(),
+            # Not in the background: it draws random numbers, as a client in this process may.
+            "multiply-adds": self.costs,
         }

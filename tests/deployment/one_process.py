@@ -1,5 +1,9 @@
-"""The rounds of a deployment computed again in this process, without a network."""
+"""The rounds of a deployment computed again in one process, without a network."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,10 +20,11 @@ from simulation.in_process_grid import LocalGrid
 def one_process(
     folder: Path, nodes: dict[int, dict[str, Any]], keys: dict[str, Any], rounds: list[dict]
 ) -> dict[str, torch.Tensor]:
-    """Compute the same rounds in this process, with the same two apps, and return the model.
+    """Compute the same rounds with the same two apps in a process of one thread; return the model.
 
     AdamW's step for a gradient near 0 depends on the gradient's last bits. So sums are computed as
-    in the deployment: on one thread, over the replies in the order in which they arrived.
+    in the deployment: over the replies in the order in which they arrived, and on one thread. Only
+    the environment gives that to all threads of a process: augmentation runs in one of its own.
 
     Parameters
     ----------
@@ -34,27 +39,32 @@ def one_process(
     """
     config = {key.replace("_", "-"): value for key, value in keys.items()}
     run_config = {**config, "output": str(folder)}
+    ids = {config["name"]: node for node, config in nodes.items()}
+    order = [[ids[name] for name in record["nodes"]] for record in rounds]
+    subprocess.run(
+        [sys.executable, "-m", __name__],
+        input=json.dumps([run_config, [*nodes.items()], order]),
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True, check=True,
+    )  # fmt: skip
+    assert len(rounds) == len(list((folder / "metrics.jsonl").open()))
+    return EarlyExitForCTC.from_pretrained(folder / "model").state_dict()
+
+
+def main() -> None:
+    """Run what :func:`one_process` describes on standard input."""
+    run_config, nodes, order = json.load(sys.stdin)
     devices = {
         node: Context(
             run_id=1, node_id=node, state=RecordDict(), run_config=run_config, node_config=config
         )
-        for node, config in nodes.items()
+        for node, config in nodes
     }
 
     def play(message: Message) -> Message:
         return client_app.app(message, devices[message.metadata.dst_node_id])
 
     server = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=run_config)
-    ids = {config["name"]: node for node, config in nodes.items()}
-    order = iter([ids[name] for name in record["nodes"]] for record in rounds)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        run = federate(InOrder(play, devices, order), server)
-    finally:
-        torch.set_num_threads(threads)
-    assert len(rounds) == len(list(run.metrics.open()))
-    return EarlyExitForCTC.from_pretrained(run.model).state_dict()
+    federate(InOrder(play, devices, iter(order)), server)
 
 
 class InOrder(LocalGrid):
@@ -70,3 +80,7 @@ class InOrder(LocalGrid):
             place = next(self.order).index
             replies.sort(key=lambda reply: place(reply.metadata.src_node_id))
         return replies
+
+
+if __name__ == "__main__":
+    main()
