@@ -1,6 +1,6 @@
 """Secure aggregation between real programs: three devices, of which one is killed in a stage.
 
-``pytest -m slow tests/deployment/test_secure.py`` takes about three minutes a stage: a SuperLink
+``pytest -m slow tests/deployment/test_secure.py`` takes about five minutes a stage: a SuperLink
 needs one to notice that a SuperNode is gone.
 """
 
@@ -41,9 +41,12 @@ def test_a_run_goes_on_without_a_device_that_is_killed_in_a_stage(stage, tmp_pat
         first, second = deployment.rounds()
     seconds = [record["train-seconds"] for record in (first, second)]
     print(f"\nkilled in {stage}: rounds took {seconds} s, {first['failures']}")
+    assert second["answered"] == 2
     if stage == "query.unmask":  # two shares suffice, and what it trained is in the sum
         assert first["answered"] == 3
+        # Nobody waited for it, so round 2 may ask it before the SuperLink knows that it is gone.
+        assert second["failures"].keys() <= {"hall"}
     else:
         assert first["answered"] == 2
         assert first["failures"]["hall"].startswith(STAGES[stage])
-    assert second["answered"] == 2 and second["failures"] == {}
+        assert second["failures"] == {}
