@@ -23,8 +23,8 @@ def one_process(
     """Compute the same rounds with the same two apps in a process of one thread; return the model.
 
     AdamW's step for a gradient near 0 depends on the gradient's last bits. So sums are computed as
-    in the deployment: over the replies in the order in which they arrived, and on one thread. Only
-    the environment gives that to all threads of a process: augmentation runs in one of its own.
+    in the deployment: over the replies in the order in which they arrived, and on one thread by the
+    same variable of the environment. ``torch.set_num_threads(1)`` gives other last bits.
 
     Parameters
     ----------
