@@ -43,14 +43,13 @@ class Calibration:
 
     @classmethod
     def of(cls, counted: Collection[Histograms]) -> "Calibration":
-        """Return the sum of the clients' histograms."""
-        names = SCORES if counted else ()
-        return cls({n: np.sum([each[n] for each in counted], 0) for n in names}, len(counted))
+        """Return the sum of the histograms of at least one client."""
+        return cls({n: np.sum([each[n] for each in counted], 0) for n in SCORES}, len(counted))
 
     @property
     def utterances(self) -> int:
         """Utterances that were counted."""
-        return int(sum(each[0, :, 0].sum() for each in [*self.histograms.values()][:1]))
+        return int(next(iter(self.histograms.values()))[0, :, 0].sum())
 
     def thresholds(self, config: EarlyExitConfig, allowed: float) -> dict[str, list[float]]:
         """Return the thresholds of each score for a tolerance."""
@@ -75,8 +74,8 @@ def calibrate(survey: Survey) -> dict[str, list[float]] | None:
         "calibration", MessageType.EVALUATE, read_histograms,
         only=lambda node: node.capacity == config.num_exits,
     )  # fmt: skip
-    found = Calibration.of(counted.values())
-    if not found.utterances:
+    found = Calibration.of(counted.values()) if counted else None
+    if not (found and found.utterances):
         log(WARNING, "calibration: no client with the whole model counted anything")
         return None
     log(INFO, "calibration: thresholds from %d held-out utterances of %d clients",

@@ -334,7 +334,8 @@ def is_over(records: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> 
 def has_spent(records: Sequence[Mapping[str, Any]], budget: float) -> bool:
     """Return whether one more round like the last would exceed an epsilon; 0 for no limit."""
     spent = records[-1].get("privacy", {}).values() if budget and records else ()
-    return any(each["next-epsilon"] > budget * (1 + ROUNDING) for each in spent)
+    # A run of an earlier commit has no "next-epsilon": it counts as one that may go on.
+    return any(each.get("next-epsilon", 0.0) > budget * (1 + ROUNDING) for each in spent)
 
 
 def has_stalled(records: Sequence[Mapping[str, Any]], patience: int) -> bool:

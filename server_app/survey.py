@@ -68,7 +68,9 @@ class Survey:
         """
         connected = set(self.grid.get_node_ids())
         asked = [node for node in self.nodes if node.id in connected and only(node)]
-        contents = {capacity: self._content(capacity) for capacity in {n.capacity for n in asked}}
+        arrays = ArrayRecord(self.model.state_dict())
+        capacities = {node.capacity for node in asked}
+        contents = {capacity: self._content(arrays, capacity) for capacity in capacities}
         messages = {node: Message(contents[node.capacity], node.id, kind) for node in asked}
         cohort, traffic = Cohort(messages, len(asked)), Traffic()
         answers: dict[str, Answer] = {}
@@ -86,10 +88,9 @@ class Survey:
             topic, len(answers), len(asked), traffic.down / 1e6)  # fmt: skip
         return answers
 
-    def _content(self, capacity: int) -> RecordDict:
-        """Return what nodes of that capacity are sent."""
+    def _content(self, arrays: ArrayRecord, capacity: int) -> RecordDict:
+        """Return what nodes of that capacity are sent; all cuts share the tensors' bytes."""
         owners = self.model.owner_exits()
-        state = self.model.state_dict()
-        cut = ArrayRecord({name: each for name, each in state.items() if owners[name] <= capacity})
+        cut = ArrayRecord({name: each for name, each in arrays.items() if owners[name] <= capacity})
         about = {CAPACITY: capacity, SERVER_ROUND: self.settings.rounds + 1}
         return RecordDict({ARRAYS: cut, CONFIG: ConfigRecord({**self.request, **about})})

@@ -40,6 +40,7 @@ def test_a_run_started_from_outside_computes_what_one_process_does(tmp_path):
         ids = federation.register_all()
         federation.wait_for(ids.values())
         restarts = restart_counts(federation)  # a device that was not registered yet has some
+        assert not any(restarts[service] for service in SERVER)
         run_id = federation.run(**KEYS)
         check_that_it_is_shut(federation)
         assert federation.finish(run_id, 1800) == "finished:completed"

@@ -61,16 +61,20 @@ def test_each_utterance_is_heard_once_an_epoch_and_some_in_a_row_with_others(sec
         assert take.seconds == pytest.approx(take.heard([2]).seconds, abs=0.01)
 
 
+def test_a_single_recording_is_never_longer_than_with_two_pauses_and_slowly():
+    short = dataclasses.replace(ALL, max_seconds=3.0)
+    takes = [t for seed in range(300) for t in draw(utterances([3.0]), short, seed)]
+    lengths = [take.seconds for take in takes if take.utterances]
+    assert 6.0 < max(lengths) <= 4.0 + 3.0 / 0.9
+
+
 @pytest.mark.parametrize("max_seconds, most", [(3.0, 12.0), (30.0, 30.0)])
 def test_no_take_is_longer_than_the_capacity_was_measured_for(max_seconds, most):
     limited = dataclasses.replace(ALL, max_seconds=max_seconds)
     assert longest(limited) == 4.0 + most / 0.9
     # Sixty short words and their gaps are longer than the speech in a row may be.
-    for speech in (
-        utterances([max_seconds]),
-        utterances([max_seconds, 3.0]),
-        utterances([0.2] * 60),
-    ):
+    for lengths in ([max_seconds], [max_seconds, 3.0], [0.2] * 60):
+        speech = utterances(lengths)
         takes = [take for seed in range(300) for take in draw(speech, limited, seed)]
         assert max(take.seconds for take in takes if take.utterances) <= longest(limited)
     alone = dataclasses.replace(limited, augment="pauses")
